@@ -1,0 +1,1 @@
+"""The torch modules: encoders, quantizers, channels, decoders, tails, families."""

@@ -1,0 +1,1 @@
+"""The command line, the demo, and the generated stubs under ``v1``."""
