@@ -1,0 +1,71 @@
+# `make help` lists the targets. The first one that needs it creates .venv with pinned packages; later calls skip that.
+# On a machine without a GPU, PyTorch's own index saves gigabytes of CUDA libraries:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PYTEST := $(RUN) -m pytest
+# Options for pytest: make test-fast ARGS="-k frame -x"
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## create .venv with the pinned packages
+
+# setuptools comes first and pinned; without build isolation nothing unpinned is fetched to build the package.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on PATH; fix: install Python 3.11 or later, or make PYTHON=/path/to/python"; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(VENV) holds an older Python; allowed: 3.11 or later; fix: rm -r $(VENV)"; exit 2; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## the main job on this machine: edge, lossy link, device, one table
+	$(RUN) -m weaklink demo $(ARGS)
+
+.PHONY: test
+test: test-fast test-slow test-compose ## all tests
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## the tests that take seconds
+	$(PYTEST) -m "not slow and not compose" $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## the tests that take minutes
+	$(PYTEST) -m slow $(ARGS)
+
+.PHONY: test-compose
+test-compose: $(STAMP) ## docker compose, for real; says so where there is no engine
+	$(PYTEST) -m compose $(ARGS)
+
+.PHONY: proto
+proto: $(STAMP) ## generate weaklink/v1 from proto/
+	$(RUN) -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. proto/weaklink/v1/edge.proto
+
+.PHONY: bench-frames
+bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/results
+	$(RUN) -m benchmarks frames --json benchmarks/results/frames.json $(ARGS)
+
+.PHONY: bench-runtimes
+bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
+	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
+
+.PHONY: wheel
+wheel: $(STAMP) ## dist/weaklink-*.whl, bundles included
+	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+.PHONY: clean
+clean: ## remove .venv and what was built
+	rm -rf $(VENV) build dist *.egg-info

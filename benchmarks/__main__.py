@@ -1,0 +1,40 @@
+"""``weaklink bench NAME [options]``: run one measurement; each is a module with ``main(argv) -> int``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from semantic_codec.errors import ConfigError
+
+BENCHMARKS: dict[str, tuple[str, str]] = {
+    "frames": ("benchmarks.frames", "header loss and decoding speed of the frame over BER and bursts"),
+    "runtimes": ("benchmarks.runtimes", "speed and accuracy of the edge node's runtimes and precisions"),
+}
+
+
+def usage() -> str:
+    """The text of ``weaklink bench --help``."""
+    lines = ["usage: weaklink bench NAME [options]", "", "Measurements behind the published tables:"]
+    lines += [f"  {name:<12}{line}" for name, (_, line) in BENCHMARKS.items()]
+    lines += ["", "weaklink bench NAME --help shows the options of one."]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark that `argv` names. ConfigError: no such benchmark."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in BENCHMARKS:
+        raise ConfigError(
+            f"unknown benchmark {name!r}", allowed=", ".join(BENCHMARKS), fix="see weaklink bench --help"
+        )
+    return importlib.import_module(BENCHMARKS[name][0]).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
