@@ -1,0 +1,205 @@
+"""Bundles: one folder per codec and version, ``<root>/<name>/<version>/``. Nothing in it is ever unpickled.
+
+    bundle.json         the manifest: what the codec is, and the hashes of the files beside it
+    encoder.bin         the device's integers (encoder_format.py)
+    edge.safetensors    the edge's decoder and tail, bf16
+    card.md             for people
+    recording.npz       optional: bitstreams and labels of the whole test split
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semantic_codec.bitstream import payload_bytes
+from semantic_codec.errors import BundleError, NotFound
+
+SCHEMA_VERSION = 1
+MAX_BUNDLE_BYTES = 8_000_000
+BUNDLES_VARIABLE = "WEAKLINK_BUNDLES"
+MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.safetensors", "card.md", "recording.npz"
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
+    "symbols": int, "bits_per_symbol": int, "levels": list, "ber_min": (int, float), "ber_max": (int, float),
+    "blind_ber": (int, float), "files": dict, "edge": dict, "calibration": dict, "encoder": dict, "accuracy": list,
+    "training": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Level:
+    """A prefix of the symbols at which the codec decodes."""
+
+    number: int
+    symbols: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One tail's output."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``bundle.json``. ``ber_min``..``ber_max`` is the trained range, ``blind_ber`` the prior where nothing is known."""
+
+    name: str
+    version: int
+    codec_id: int
+    family: str
+    tasks: tuple[Task, ...]
+    height: int
+    width: int
+    symbols: int
+    bits_per_symbol: int
+    levels: tuple[Level, ...]
+    ber_min: float
+    ber_max: float
+    blind_ber: float
+    files: dict[str, str]
+    edge: dict[str, Any]
+    calibration: dict[str, Any]
+    encoder: dict[str, Any]
+    accuracy: list[dict[str, Any]]
+    training: dict[str, Any]
+    raw: dict[str, Any] = field(repr=False)
+
+    @property
+    def bits(self) -> int:
+        """Payload bits of the longest level."""
+        return self.symbols * self.bits_per_symbol
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle: its folder, manifest and the bytes of ``encoder.bin``."""
+
+    folder: Path
+    manifest: Manifest
+    encoder_bin: bytes = field(repr=False)
+
+    @property
+    def encoder_hash(self) -> bytes:
+        """SHA-256 of ``encoder.bin``, 32 bytes."""
+        return hashlib.sha256(self.encoder_bin).digest()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the device sent for the whole test split: bitstreams uint8 (N, bytes of the longest level), labels int64 (N,)."""
+
+    bitstreams: np.ndarray
+    labels: np.ndarray
+
+
+def parse_manifest(raw: dict[str, Any]) -> Manifest:
+    """Check a decoded ``bundle.json``; :class:`BundleError` names the field, its value and what is allowed."""
+    if raw.get("schema_version") != SCHEMA_VERSION:
+        raise _refuse(f"schema_version is {raw.get('schema_version')!r}", f"{SCHEMA_VERSION}")
+    for name, kind in _FIELDS.items():
+        if not isinstance(raw.get(name), kind) or isinstance(raw.get(name), bool):
+            raise _refuse(f"{name} is {raw.get(name)!r}", f"a value of type {kind}")
+    try:
+        tasks = tuple(Task(task["name"], tuple(map(str, task["classes"]))) for task in raw["tasks"])
+        levels = tuple(
+            Level(number, int(symbols), payload_bytes(int(symbols), raw["bits_per_symbol"]))
+            for number, symbols in enumerate(raw["levels"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _refuse(f"tasks or levels cannot be read ({error!r})", "tasks: [{name, classes}], levels: [symbols, …]") from error
+    lengths = [level.symbols for level in levels]
+    for problem, allowed in (
+        (not 0 <= raw["codec_id"] <= 63 and f"codec_id is {raw['codec_id']}", "0 to 63"),
+        (raw["version"] < 1 and f"version is {raw['version']}", "1 or more"),
+        (not 1 <= raw["bits_per_symbol"] <= 8 and f"bits_per_symbol is {raw['bits_per_symbol']}", "1 to 8"),
+        (not 1 <= len(levels) <= 16 and f"there are {len(levels)} levels", "1 to 16"),
+        ((lengths != sorted(set(lengths)) or lengths[-1:] != [raw["symbols"]]) and f"levels are {lengths}",
+         f"ascending numbers of symbols, the last {raw['symbols']}"),
+        (not tasks and "there is no task", "one task or more"),
+        (not 0 <= raw["ber_min"] <= raw["ber_max"] <= 0.5 and f"BER range is {raw['ber_min']} to {raw['ber_max']}", "within 0 to 0.5"),
+        (not 0 < raw["blind_ber"] <= 0.5 and f"blind_ber is {raw['blind_ber']}", "above 0, at most 0.5"),
+        (not {ENCODER, EDGE} <= raw["files"].keys() and f"files are {sorted(raw['files'])}", f"{ENCODER} and {EDGE} with their SHA-256"),
+    ):  # fmt: skip
+        if problem:
+            raise _refuse(problem, allowed)
+    return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, raw=raw)
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Read a bundle folder, check schema and hashes. :class:`NotFound` or :class:`BundleError` says what is wrong."""
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise NotFound(f"there is no {path}", allowed="a bundle folder", fix="check the name, or export the bundle")
+    try:
+        raw = json.loads(path.read_text())
+    except ValueError as error:
+        raise _refuse(f"{MANIFEST} is not JSON ({error})", "a JSON object") from error
+    manifest = parse_manifest(raw if isinstance(raw, dict) else {})
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise _refuse(f"files names {name!r}", "plain file names in the bundle folder")
+        if not (folder / name).is_file():
+            raise _refuse(f"{name} is missing", "every file that files names")
+        actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if actual != expected:
+            raise _refuse(f"{name} has the SHA-256 {actual[:12]}…", f"{str(expected)[:12]}…, which {MANIFEST} names")
+    return Bundle(folder, manifest, (folder / ENCODER).read_bytes())
+
+
+def bundle_roots() -> list[Path]:
+    """Folders that are searched: ``$WEAKLINK_BUNDLES`` (separated like PATH), else the bundles that came with the package."""
+    given = os.environ.get(BUNDLES_VARIABLE)
+    if given:
+        return [Path(part) for part in given.split(os.pathsep) if part]
+    return [Path(__file__).resolve().parents[1] / "bundles"]
+
+
+def bundle_folders(root: str | Path) -> list[Path]:
+    """Every ``<name>/<version>`` folder below ``root`` that holds a manifest, by name, then version ascending."""
+    found = [path.parent for path in Path(root).glob(f"*/*/{MANIFEST}") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
+
+
+def find_bundle(name: str, version: int = 0, roots: list[Path] | None = None) -> Bundle:
+    """Load a bundle by name (newest version where ``version`` is 0), or by the path of its folder."""
+    if (Path(name) / MANIFEST).is_file():
+        return load_bundle(name)
+    folders = [folder for root in (roots or bundle_roots()) for folder in bundle_folders(root)]
+    matching = [folder for folder in folders if folder.parent.name == name and version in (0, int(folder.name))]
+    if not matching:
+        known = ", ".join(f"{folder.parent.name} {folder.name}" for folder in folders) or "none"
+        raise NotFound(
+            f"there is no bundle {name!r}" + (f" of version {version}" if version else ""),
+            allowed=known,
+            fix=f"name one of these, or set {BUNDLES_VARIABLE} to the folder that holds it",
+        )
+    return load_bundle(max(matching, key=lambda folder: int(folder.name)))
+
+
+def load_recording(bundle: Bundle) -> Recording:
+    """The bundle's recording; :class:`NotFound` where it has none, :class:`BundleError` where shapes do not fit."""
+    path = bundle.folder / RECORDING
+    if not path.is_file():
+        raise NotFound(f"bundle {bundle.manifest.name} has no recording", allowed=RECORDING, fix="use a bundle that has one")
+    with np.load(path, allow_pickle=False) as stored:
+        recording = Recording(stored["bitstreams"], stored["labels"].astype(np.int64))
+    expected = (len(recording.labels), bundle.manifest.levels[-1].payload_bytes)
+    if recording.bitstreams.dtype != np.uint8 or recording.bitstreams.shape != expected:
+        raise _refuse(f"bitstreams are {recording.bitstreams.dtype} {recording.bitstreams.shape}", f"uint8 {expected}")
+    return recording
+
+
+def _refuse(problem: str, allowed: str) -> BundleError:
+    return BundleError(f"bundle refused: {problem}", allowed=allowed, fix="export the bundle again, or restore it from its source")
