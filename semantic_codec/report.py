@@ -125,7 +125,7 @@ def format_table(
     """Aligned plain text, numbers to the right.
 
     columns: keys in order, or {key: heading}; by default the first row's keys. None and NaN read "not measured", a
-    missing key is blank, floats show four significant digits.
+    missing key is blank, floats show four significant digits, lists read "8/16/32".
     """
     if columns is None:
         columns = list(rows[0]) if rows else []
@@ -163,4 +163,6 @@ def _cell(value: Any) -> str:
         return NOT_MEASURED
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "/".join(map(_cell, value))
     return str(value)

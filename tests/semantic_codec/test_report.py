@@ -103,4 +103,4 @@ def test_table_aligns_numbers_to_the_right(capsys):
 
 def test_table_of_no_rows_keeps_its_headings():
     assert report.format_table([], ["codec", "ber"]).splitlines() == ["codec  ber", "-----  ---"]
-    assert report.format_table([{"a": 1, "b": "c"}]).splitlines() == ["a  b", "-  -", "1  c"]
+    assert report.format_table([{"a": 1, "b": [8, 16]}]).splitlines() == ["a  b", "-  ----", "1  8/16"]
