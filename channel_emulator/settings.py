@@ -1,0 +1,87 @@
+"""What a link is made from, in JSON and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from channel_emulator import checks
+from channel_emulator.address import Address, parse_address
+from channel_emulator.chain import build_channels
+from channel_emulator.channels import Channel
+from semantic_codec.errors import ConfigError
+
+KINDS = ("udp", "grpc")
+MAX_SEED = 2**63 - 1
+FIELDS = ("name", "kind", "listen", "upstream", "seed", "up", "down")
+CHANGEABLE = ("seed", "up", "down")
+
+
+@dataclass
+class LinkSettings:
+    """One link. `up` leads from devices to the edge, `down` back; `listen` with port 0 takes any free port."""
+
+    name: str
+    kind: str
+    listen: Address
+    upstream: Address
+    seed: int = 0
+    up: list[Channel] = field(default_factory=list)
+    down: list[Channel] = field(default_factory=list)
+
+
+def _refuse_unknown(body: object, allowed: tuple[str, ...], fix: str) -> dict:
+    if not isinstance(body, dict):
+        raise ConfigError(f"the link is {type(body).__name__}", allowed="a JSON object", fix="write {...}")
+    for key in body:
+        if key not in allowed:
+            raise ConfigError(f"field {key!r} is not possible here", allowed=", ".join(allowed), fix=fix)
+    return body
+
+
+def _down_channels(specs: object, kind: str) -> list[Channel]:
+    channels = build_channels(specs, "down")
+    for index, channel in enumerate(channels):
+        if kind == "grpc" and channel.damages:
+            raise ConfigError(
+                f"down[{index}]: {channel.name} would damage a gRPC reply",
+                allowed="channels that lose, repeat or delay",
+                fix="put it in 'up', where it damages the request's bitstream",
+            )
+    return channels
+
+
+def parse_link(body: object) -> LinkSettings:
+    """A link from its JSON object. ConfigError: unknown or missing field, or a value that cannot work."""
+    body = _refuse_unknown(body, FIELDS, "leave it out")
+    for key in ("name", "kind", "upstream"):
+        if key not in body:
+            raise ConfigError(f"the link lacks {key!r}", allowed=", ".join(FIELDS), fix=f"add {key!r}")
+    name = body["name"]
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise ConfigError(
+            f"name is {name!r}", allowed="1 to 64 of A-Z a-z 0-9 . _ -", fix="choose a name such as 'radio'"
+        )
+    kind = checks.one_of("kind", body["kind"], KINDS)
+    return LinkSettings(
+        name,
+        kind,
+        parse_address("listen", body.get("listen", "127.0.0.1:0"), lowest_port=0),
+        parse_address("upstream", body["upstream"]),
+        checks.whole("seed", body.get("seed", 0), 0, MAX_SEED),
+        build_channels(body.get("up", []), "up"),
+        _down_channels(body.get("down", []), kind),
+    )
+
+
+def parse_change(body: object, kind: str) -> dict[str, object]:
+    """The changes of a PATCH body for a link of `kind`: any of seed, up, down, checked. ConfigError otherwise."""
+    body = _refuse_unknown(body, CHANGEABLE, "delete the link and create it anew to change anything else")
+    change: dict[str, object] = {}
+    if "seed" in body:
+        change["seed"] = checks.whole("seed", body["seed"], 0, MAX_SEED)
+    if "up" in body:
+        change["up"] = build_channels(body["up"], "up")
+    if "down" in body:
+        change["down"] = _down_channels(body["down"], kind)
+    return change
