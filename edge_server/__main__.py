@@ -1,0 +1,41 @@
+"""``weaklink serve``: run the edge node until SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvloop
+from prometheus_client import disable_created_metrics
+
+from edge_server.server import Addresses, EdgeServer
+from edge_server.settings import load_settings
+from semantic_codec.errors import WeaklinkError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 after a drained shutdown; 2 where a setting, a bundle folder or a port cannot work."""
+    try:
+        settings = load_settings(argv)
+        logging.basicConfig(
+            stream=sys.stderr,
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        disable_created_metrics()  # a second series per counter, of no use to a PromQL rate
+        uvloop.run(EdgeServer(settings).run(_announce))
+    except WeaklinkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _announce(addresses: Addresses) -> None:
+    """The one line on stdout, for whoever started us with ephemeral ports."""
+    print(json.dumps(addresses.ready_line()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What the edge remembers about devices, all of it bounded: estimates, recent frames, answers that await feedback."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from semantic_codec.ber import BerEstimator
+
+WINDOW = 64  # frames in which a repeated sequence number is a duplicate
+
+
+@dataclass(slots=True)
+class RecentFrame:
+    """A frame that was accepted: when, what was replied (None while under way), and who else waits for the reply."""
+
+    received: float
+    reply: bytes | None = None
+    waiting: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RememberedAnswer:
+    """An answer that feedback may refer to: the class given per task, and whether feedback came already."""
+
+    codec: str
+    ber: float
+    classes: dict[str, int]
+    judged: set[str] = field(default_factory=set)
+
+
+class DeviceState:
+    """One device. ``estimator`` is None until its first frame told something about the link."""
+
+    __slots__ = ("estimator", "frames", "answers")
+
+    def __init__(self) -> None:
+        self.estimator: BerEstimator | None = None
+        self.frames: OrderedDict[int, RecentFrame] = OrderedDict()
+        self.answers: OrderedDict[int, RememberedAnswer] = OrderedDict()
+
+    def accept(self, sequence: int, now: float, max_age: float) -> RecentFrame | None:
+        """Open the window for a new frame and return None, or return the earlier frame that this one repeats.
+
+        A frame older than ``max_age`` seconds does not make its number a duplicate. Sequence 0 behind another number
+        is a device that restarted: its window is cleared.
+        """
+        earlier = self.frames.get(sequence)
+        if earlier is not None and now - earlier.received <= max_age:
+            if sequence != 0 or next(reversed(self.frames)) == 0:
+                return earlier
+            self.frames.clear()
+        self.frames.pop(sequence, None)
+        self.frames[sequence] = RecentFrame(now)
+        if len(self.frames) > WINDOW:
+            self.frames.popitem(last=False)
+        return None
+
+    def evidence(self) -> BerEstimator:
+        """The estimator, made at the first evidence."""
+        if self.estimator is None:
+            self.estimator = BerEstimator()
+        return self.estimator
+
+
+class DeviceTable:
+    """Devices by name and by source address; beyond ``limit`` the least recently used one is forgotten."""
+
+    def __init__(self, limit: int, answers: int, clock: Callable[[], float], max_age: float):
+        self._limit, self._answers, self._clock, self._max_age = limit, answers, clock, max_age
+        self._devices: OrderedDict[str, DeviceState] = OrderedDict()
+        self._sources: OrderedDict[Any, str] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def find(self, device: str) -> DeviceState | None:
+        return self._devices.get(device)
+
+    def open(self, device: str) -> DeviceState:
+        """The device's state, made where there is none, and now the most recently used."""
+        state = self._devices.get(device)
+        if state is None:
+            state = self._devices[device] = DeviceState()
+            if len(self._devices) > self._limit:
+                self._devices.popitem(last=False)
+        else:
+            self._devices.move_to_end(device)
+        return state
+
+    def estimated_ber(self, device: str) -> float | None:
+        """The edge's own estimate for the device, in (0, 0.5]; None where nothing is known."""
+        state = self._devices.get(device)
+        return None if state is None or state.estimator is None else state.estimator.mean
+
+    def accept_frame(self, device: str, sequence: int, source: Any) -> RecentFrame | None:
+        """See :meth:`DeviceState.accept`; also remembers that ``source`` speaks for this device."""
+        self._sources[source] = device
+        self._sources.move_to_end(source)
+        if len(self._sources) > self._limit:
+            self._sources.popitem(last=False)
+        return self.open(device).accept(sequence, self._clock(), self._max_age)
+
+    def frame(self, device: str, sequence: int) -> RecentFrame | None:
+        state = self._devices.get(device)
+        return None if state is None else state.frames.get(sequence)
+
+    def forget_frame(self, device: str, sequence: int) -> None:
+        """A frame that got no answer may be sent again under its number."""
+        state = self._devices.get(device)
+        if state is not None:
+            state.frames.pop(sequence, None)
+
+    def failed_from(self, source: Any) -> None:
+        """A frame from ``source`` could not be read: worse news about the device that speaks from there, if any."""
+        state = self._devices.get(self._sources.get(source, ""))
+        if state is not None:
+            state.evidence().failure()
+
+    def remember(self, device: str, sequence: int, answer: RememberedAnswer) -> None:
+        answers = self.open(device).answers
+        answers.pop(sequence, None)
+        answers[sequence] = answer
+        if len(answers) > self._answers:
+            answers.popitem(last=False)
+
+    def remembered(self, device: str, sequence: int) -> RememberedAnswer | None:
+        state = self._devices.get(device)
+        return None if state is None else state.answers.get(sequence)

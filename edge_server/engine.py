@@ -1,0 +1,181 @@
+"""The one engine: received bits and what the channel said about them in, calibrated probabilities out.
+
+    bitstreams -> bits -> posterior means -> decoder and tails (a runtime) -> logits / temperature -> softmax -> top k
+    |______________ decode ____________|    |_____________________________ tail _______________________________|
+
+gRPC, HTTP and UDP reach :meth:`Engine.infer`; offline evaluation reaches :meth:`Engine.infer_arrays`. Both run the
+same code from the bits on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_server.runtimes import DEFAULT_RUNTIME, load_network
+from semantic_codec.bitstream import posterior_mean
+from semantic_codec.bundle import Bundle
+from semantic_codec.calibration import temperature
+from semantic_codec.errors import NotFound
+
+CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is past where larger stops being faster
+
+
+@dataclass(slots=True)
+class EngineRequest:
+    """One checked image. ``bitstream`` holds the level's payload bytes; ``ber`` is in [0, 0.5]; ``erased`` are pairs of
+    first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest."""
+
+    codec: str
+    version: int
+    level: int
+    bitstream: bytes
+    ber: float
+    erased: tuple[tuple[int, int], ...] = ()
+    tasks: tuple[str, ...] = ()
+    top_k: int = 1
+
+
+@dataclass(slots=True)
+class EngineAnswer:
+    """Per task the best classes with their calibrated probability, best first; seconds that the batch took per stage."""
+
+    tasks: dict[str, list[tuple[int, float]]]
+    decode_s: float
+    tail_s: float
+
+
+class Engine:
+    """Networks of several bundles on one runtime. Not for use from two threads at once."""
+
+    def __init__(self, bundles: Iterable[Bundle] = (), runtime: str = DEFAULT_RUNTIME, threads: int = 1):
+        self._runtime, self._threads = runtime, threads
+        self._codecs: dict[tuple[str, int], CodecEngine] = {}
+        for bundle in bundles:
+            self.add(bundle)
+
+    def add(self, bundle: Bundle) -> None:
+        """Load the bundle's network and try it once. BundleError: its weights do not fit; ConfigError: the runtime fails."""
+        name, version = bundle.manifest.name, bundle.manifest.version
+        engine = self._codecs[name, version] = CodecEngine(bundle, self._runtime, self._threads)
+        newest = max(known for codec, known in self._codecs if codec == name)
+        self._codecs[name, 0] = self._codecs[name, newest]
+        engine.try_out()
+
+    def infer(self, batch: Sequence[EngineRequest]) -> list[EngineAnswer]:
+        """Answers in the order of ``batch``, which may mix codecs, levels, BERs and erasures. NotFound: unknown codec."""
+        groups: dict[tuple[str, int], list[int]] = {}
+        for index, request in enumerate(batch):
+            groups.setdefault((request.codec, request.version), []).append(index)
+        answers: dict[int, EngineAnswer] = {}
+        for (codec, version), members in groups.items():
+            answers.update(zip(members, self._codec(codec, version).infer([batch[index] for index in members])))
+        return [answers[index] for index in range(len(batch))]
+
+    def infer_arrays(
+        self,
+        codec: str,
+        bits: np.ndarray,
+        level: np.ndarray,
+        ber: np.ndarray,
+        erased: np.ndarray | None = None,
+        version: int = 0,
+    ) -> dict[str, np.ndarray]:
+        """``bits`` uint8 (B, n_bits) of 0 and 1, n_bits those of the longest level; ``level`` int (B,); ``ber`` float (B,);
+        ``erased`` bool (B, n_bits) or None. Bits beyond a sample's level are ignored. Returns per task float32
+        (B, classes) calibrated probabilities."""
+        engine = self._codec(codec, version)
+        parts = []
+        for start in range(0, len(bits), CHUNK):
+            rows = slice(start, start + CHUNK)
+            soft = engine.soften(bits[rows], level[rows], ber[rows], None if erased is None else erased[rows])
+            parts.append(engine.probabilities(soft, level[rows], ber[rows]))
+        return {task: np.concatenate([part[task] for part in parts]) for task in parts[0]} if parts else {}
+
+    def _codec(self, name: str, version: int) -> CodecEngine:
+        engine = self._codecs.get((name, version))
+        if engine is None:
+            loaded = ", ".join(f"{name} version {version}" for name, version in sorted(self._codecs) if version)
+            raise NotFound(f"codec {name!r} version {version}", allowed=loaded, fix="load its bundle, or name another")
+        return engine
+
+
+class CodecEngine:
+    """One bundle: bits to posterior means, means to probabilities."""
+
+    def __init__(self, bundle: Bundle, runtime: str, threads: int):
+        self._manifest = bundle.manifest
+        self._network = load_network(runtime, bundle, threads)
+        self._task_names = tuple(task.name for task in bundle.manifest.tasks)
+        self._bits = bundle.manifest.symbols * bundle.manifest.bits_per_symbol
+        self._bytes = max(level.payload_bytes for level in bundle.manifest.levels)
+        level_bits = np.array([level.symbols * bundle.manifest.bits_per_symbol for level in bundle.manifest.levels])
+        self._beyond = np.arange(self._bits) >= level_bits[:, None]  # bool (levels, n_bits): not sent at this level
+
+    def infer(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
+        start = time.perf_counter()
+        level = np.array([request.level for request in requests])
+        ber = np.array([request.ber for request in requests], np.float32)
+        soft = self.soften(self._unpack(requests), level, ber, self._erasures(requests))
+        decoded = time.perf_counter()
+        top_k = max(request.top_k for request in requests)
+        best = {task: _best(values, top_k) for task, values in self.probabilities(soft, level, ber).items()}
+        finished = time.perf_counter()
+        return [
+            EngineAnswer(
+                {task: best[task][row][: request.top_k] for task in request.tasks or self._task_names},
+                decoded - start,
+                finished - decoded,
+            )
+            for row, request in enumerate(requests)
+        ]
+
+    def try_out(self) -> None:
+        """One answer, so that whatever a runtime puts off until its first call is done before anybody waits for it."""
+        level = self._manifest.levels[-1].number
+        request = EngineRequest(self._manifest.name, 0, level, bytes(self._bytes), self._manifest.blind_ber)
+        self.infer([request])
+
+    def soften(self, bits: np.ndarray, level: np.ndarray, ber: np.ndarray, erased: np.ndarray | None) -> np.ndarray:
+        """Posterior means, float32 (B, n_bits), 0 where erased or beyond the level."""
+        missing = self._beyond[level]
+        if erased is not None:
+            missing |= erased
+        return posterior_mean(bits, ber, missing)
+
+    def probabilities(self, soft: np.ndarray, level: np.ndarray, ber: np.ndarray) -> dict[str, np.ndarray]:
+        ber = np.asarray(ber, np.float32)
+        scale = temperature(self._manifest, level, ber)[:, None]
+        return {task: _softmax(logits / scale) for task, logits in self._network(soft, ber).items()}
+
+    def _unpack(self, requests: Sequence[EngineRequest]) -> np.ndarray:
+        padded = b"".join(request.bitstream.ljust(self._bytes, b"\0") for request in requests)
+        payload = np.frombuffer(padded, np.uint8).reshape(len(requests), self._bytes)
+        return np.unpackbits(payload, axis=1, count=self._bits)
+
+    def _erasures(self, requests: Sequence[EngineRequest]) -> np.ndarray | None:
+        if not any(request.erased for request in requests):
+            return None
+        erased = np.zeros((len(requests), self._bits), bool)
+        for row, request in enumerate(requests):
+            for first, count in request.erased:
+                erased[row, first : first + count] = True
+        return erased
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def _best(values: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
+    """Per row the ``count`` largest values with their column, largest first."""
+    if count == 1:
+        columns = values.argmax(axis=1)[:, None]
+    else:
+        columns = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    scores = np.take_along_axis(values, columns, axis=1)
+    return [list(zip(*row)) for row in zip(columns.tolist(), scores.tolist())]

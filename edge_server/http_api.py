@@ -1,0 +1,189 @@
+"""The admin door, for people, curl and Prometheus; on its own port, and never the way of the many."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from google.protobuf import json_format
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from edge_server.feedback import FeedbackJudge
+from edge_server.inference import Inference
+from edge_server.jobs import Call, Job
+from edge_server.messages import to_call, to_codec_list, to_response
+from edge_server.metrics import Metrics
+from edge_server.repository import Repository
+from edge_server.status_page import status_page
+from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
+from weaklink.v1 import edge_pb2
+
+TRANSPORT = "http"
+NUMBERS = {"version": int, "level": int, "ber_estimate": float, "sequence": int, "top_k": int}
+TEXTS = ("codec", "device", "request_id")
+
+
+class AdminApi:
+    """Handlers over the same :class:`Inference` that gRPC and UDP use. ``ready`` says whether new work is welcome."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        judge: FeedbackJudge,
+        repository: Repository,
+        metrics: Metrics,
+        ready: Callable[[], bool],
+        max_message_bytes: int,
+    ):
+        self._inference, self._judge, self._repository = inference, judge, repository
+        self._metrics, self._ready, self._limit = metrics, ready, max_message_bytes
+
+    def app(self) -> FastAPI:
+        # The interactive docs would load their scripts from another host.
+        app = FastAPI(title="Weaklink edge node", docs_url=None, redoc_url=None)
+        app.add_exception_handler(WeaklinkError, _refuse)
+        app.get("/", response_class=HTMLResponse)(self.page)
+        app.get("/healthz")(self.healthz)
+        app.get("/readyz")(self.readyz)
+        app.get("/metrics")(self.scrape)
+        app.get("/v1/codecs")(self.codecs)
+        app.post("/v1/infer")(self.infer)
+        app.post("/v1/feedback")(self.feedback)
+        return app
+
+    async def page(self) -> str:
+        return status_page(self._repository, self._metrics.registry, self._ready())
+
+    async def healthz(self) -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def readyz(self) -> JSONResponse:
+        ready = self._ready()
+        body = {
+            "status": "ready" if ready else "draining",
+            "codecs": [{"name": codec.name, "version": codec.version} for codec in self._repository.codecs],
+            "refused": [{"path": one.path, "reason": one.reason} for one in self._repository.refused],
+        }
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    async def scrape(self) -> Response:
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def codecs(self) -> dict[str, Any]:
+        listed = _to_json(to_codec_list(self._repository))
+        for codec in listed["codecs"]:
+            codec["manifest"] = json.loads(codec.pop("manifest_json"))
+        return listed
+
+    async def infer(self, request: Request) -> Response:
+        """JSON with ``bitstream`` in base64, or the bitstream itself as octet-stream with the rest in the query."""
+        refusal, call = None, Call(TRANSPORT, b"")
+        try:
+            body = await self._read(request)
+            octets = request.headers.get("content-type", "").startswith("application/octet-stream")
+            message = _from_query(request, body) if octets else _from_json(body, edge_pb2.InferRequest())
+            call = to_call(message, TRANSPORT, None)
+        except WeaklinkError as error:
+            refusal = error
+        answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        self._inference.submit(call, answered.set_result, refusal)
+        job = await asyncio.shield(answered)
+        if job.error is not None:
+            raise job.error
+        return JSONResponse(_to_json(to_response(job)))
+
+    async def feedback(self, request: Request) -> dict[str, bool]:
+        message = _from_json(await self._read(request), edge_pb2.FeedbackRequest())
+        verdict = self._judge.judge(
+            message.device, message.sequence, message.codec, message.task, message.true_class
+        )
+        return {"matched": verdict.matched, "correct": verdict.correct}
+
+    async def _read(self, request: Request) -> bytes:
+        """The body, given up as soon as it is seen to be too long."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > self._limit:
+                raise TooLarge(
+                    f"the body has more than {self._limit} bytes",
+                    allowed=f"up to {self._limit}",
+                    fix="send one image per request, or raise --max-message-bytes",
+                )
+        return bytes(body)
+
+
+async def _refuse(_: Request, error: WeaklinkError) -> JSONResponse:
+    body = {"error": {"status": error.grpc_status, "message": str(error)}}
+    return JSONResponse(body, status_code=error.http_status)
+
+
+def _to_json(message) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _from_json(body: bytes, message):
+    """The proto's JSON form; beside it ``erased`` may be pairs of first bit and bit count."""
+    try:
+        fields = json.loads(body)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        if isinstance(fields.get("erased"), list):
+            fields["erased"] = [_range(part) for part in fields["erased"]]
+        if "bitstream" in fields:
+            base64.b64decode(fields["bitstream"], validate=True)
+        ber = fields.get("ber_estimate")
+        if isinstance(ber, float) and ber != ber:
+            fields["ber_estimate"] = "NaN"  # what the parser below calls it; refused later, with the reason
+        return json_format.ParseDict(fields, message)
+    except (ValueError, TypeError, binascii.Error, json_format.ParseError) as error:
+        raise InvalidRequest(
+            f"the body cannot be read ({error})",
+            allowed=f"a JSON object with the fields {', '.join(message.DESCRIPTOR.fields_by_name)}",
+            fix="send bitstream in base64, numbers as numbers and names as strings",
+        ) from error
+
+
+def _range(part: Any) -> Any:
+    if isinstance(part, list):
+        first, count = part
+        return {"first_bit": first, "bit_count": count}
+    return part
+
+
+def _from_query(request: Request, body: bytes) -> edge_pb2.InferRequest:
+    query = request.query_params
+    message = edge_pb2.InferRequest(bitstream=body, tasks=query.getlist("tasks"))
+    unknown = set(query) - {*NUMBERS, *TEXTS, "tasks", "erased", "encoder_hash"}
+    if unknown:
+        raise InvalidRequest(
+            f"the query has {sorted(unknown)[0]!r}",
+            allowed=", ".join((*TEXTS, *NUMBERS, "tasks", "erased", "encoder_hash")),
+            fix="remove or rename it",
+        )
+    try:
+        for name, kind in NUMBERS.items():
+            if name in query:
+                setattr(message, name, kind(query[name]))
+        for name in TEXTS:
+            if name in query:
+                setattr(message, name, query[name])
+        for part in query.getlist("erased"):
+            first, count = part.split(":")
+            message.erased.add(first_bit=int(first), bit_count=int(count))
+        message.encoder_hash = bytes.fromhex(query.get("encoder_hash", ""))
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(
+            f"the query cannot be read ({error})",
+            allowed="numbers as decimals, erased as FIRST:COUNT, encoder_hash in hex",
+            fix="correct the parameter",
+        ) from error
+    return message

@@ -1,0 +1,205 @@
+"""What all transports share: check a call, queue it, and end it in exactly one counted outcome."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+from edge_server.devices import DeviceTable, RememberedAnswer
+from edge_server.engine import EngineRequest
+from edge_server.jobs import Call, Job
+from edge_server.metrics import Metrics
+from edge_server.repository import Repository, ServedCodec
+from edge_server.scheduler import Scheduler
+from semantic_codec.bundle import Level
+from semantic_codec.errors import EncoderMismatch, InvalidRequest, WeaklinkError
+from weaklink.v1 import edge_pb2
+
+MAX_NAME = 64  # characters of a device name or request id
+MAX_ERASED = 256  # ranges
+CANCELLED = "cancelled"
+log = logging.getLogger(__name__)
+
+
+class Inference:
+    """The one way from a :class:`Call` to its end. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        devices: DeviceTable,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        deadline_s: float,
+    ):
+        self._repository, self._devices, self._metrics = repository, devices, metrics
+        self._clock, self._deadline_s = clock, deadline_s
+        self._scheduler: Scheduler | None = None
+
+    def connect(self, scheduler: Scheduler) -> None:
+        """Where checked jobs go; the scheduler in turn hands them back to :meth:`finish`."""
+        self._scheduler = scheduler
+
+    def submit(self, call: Call, done: Callable[[Job], None], refusal: WeaklinkError | None = None) -> Job:
+        """Never raises: ``done(job)`` is called exactly once, for a refusal before this returns.
+
+        ``refusal`` is what the transport already found wrong with the call.
+        """
+        now = self._clock()
+        job = Job(call, done, now, now + self._deadline_s if call.deadline is None else call.deadline)
+        try:
+            if refusal is not None:
+                raise refusal
+            self._check(job)
+            self._scheduler.put(job)
+        except WeaklinkError as error:
+            job.error = error
+            self.finish(job)
+        return job
+
+    def finish(self, job: Job) -> None:
+        """Count the job's one outcome, remember its answer, tell its transport."""
+        try:
+            if job.error is None and not job.cancelled:
+                self._account(job)
+            codec = job.served.name if job.served else "unknown"
+            self._metrics.count(self._metrics.requests, job.call.transport, codec, outcome(job))
+            job.done(job)
+        except Exception:  # a transport that fails to take its answer must not stop the others
+            log.exception("an answer could not be delivered over %s", job.call.transport)
+
+    def _check(self, job: Job) -> None:
+        call = job.call
+        served = job.served = self._repository.get(call.codec, call.version)
+        if call.encoder_hash and call.encoder_hash != served.short_hash:
+            raise EncoderMismatch(
+                f"encoder_hash is {call.encoder_hash.hex()}",
+                allowed=f"{served.short_hash.hex()}, the encoder of {served.name} version {served.version}",
+                fix="flash this version's encoder.bin, or name the version that the device has",
+            )
+        level = _level(call, served)
+        _check_names(call)
+        _check_erased(call, level.payload_bytes * 8)
+        tasks = _tasks(call, served)
+        ber = self._ber(job, served)
+        job.request = EngineRequest(
+            served.name,
+            served.version,
+            level.number,
+            call.bitstream,
+            ber,
+            call.erased,
+            tasks,
+            _top_k(call, served, tasks),
+        )
+
+    def _ber(self, job: Job, served: ServedCodec) -> float:
+        given = job.call.ber
+        if given is not None:
+            if not 0 <= given <= 0.5:  # NaN fails this too
+                raise InvalidRequest(
+                    f"ber_estimate is {given}", allowed="0 to 0.5", fix="leave it unset where the BER is not known"
+                )
+            job.ber_source = edge_pb2.BER_SOURCE_REQUEST
+            return given
+        estimate = self._devices.estimated_ber(job.call.device) if job.call.device else None
+        if estimate is not None:
+            job.ber_source = edge_pb2.BER_SOURCE_ESTIMATED
+            return min(estimate, 0.5)
+        job.ber_source = edge_pb2.BER_SOURCE_PRIOR
+        return served.blind_ber
+
+    def _account(self, job: Job) -> None:
+        metrics, call, request, answer = self._metrics, job.call, job.request, job.answer
+        metrics.observe_stages(
+            job.started - job.received, answer.decode_s, answer.tail_s, job.finished - job.received
+        )
+        if job.ber_source == edge_pb2.BER_SOURCE_ESTIMATED:
+            metrics.observe(metrics.estimated_ber, request.ber, request.codec)
+        classes = {}
+        for task, top in answer.tasks.items():
+            classes[task], confidence = top[0]
+            metrics.observe(metrics.confidence, confidence, request.codec, task)
+        if call.device:
+            self._devices.remember(call.device, call.sequence, RememberedAnswer(request.codec, request.ber, classes))
+
+
+def outcome(job: Job) -> str:
+    """The label of how a finished job ended: ok, cancelled, or the refusal's name."""
+    if job.cancelled:
+        return CANCELLED
+    return "ok" if job.error is None else error_label(job.error)
+
+
+def error_label(error: WeaklinkError) -> str:
+    """``InvalidRequest`` -> ``invalid_request``; the base class, which nothing of ours names better, is ``internal``."""
+    if type(error) is WeaklinkError:
+        return "internal"
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _level(call: Call, served: ServedCodec) -> Level:
+    if call.level is None:
+        level = served.level_by_length.get(len(call.bitstream))
+        if level is None:
+            raise _wrong_length(call, ", ".join(map(str, served.level_by_length)) + " bytes", served)
+        return level
+    if call.level >= len(served.levels):
+        raise InvalidRequest(
+            f"level is {call.level}",
+            allowed=f"0 to {len(served.levels) - 1} for {served.name}",
+            fix="see GetCodec for the codec's levels",
+        )
+    level = served.levels[call.level]
+    if len(call.bitstream) != level.payload_bytes:
+        raise _wrong_length(call, f"{level.payload_bytes} bytes at level {level.number}", served)
+    return level
+
+
+def _wrong_length(call: Call, allowed: str, served: ServedCodec) -> InvalidRequest:
+    return InvalidRequest(
+        f"bitstream has {len(call.bitstream)} bytes",
+        allowed=f"{allowed} of {served.name}",
+        fix="send the whole prefix of a level; mark lost bits in erased",
+    )
+
+
+def _check_names(call: Call) -> None:
+    for name, value in (("device", call.device), ("request_id", call.request_id)):
+        if len(value) > MAX_NAME:
+            raise InvalidRequest(f"{name} has {len(value)} characters", allowed=f"up to {MAX_NAME}", fix="shorten it")
+
+
+def _check_erased(call: Call, bits: int) -> None:
+    if len(call.erased) > MAX_ERASED:
+        raise InvalidRequest(
+            f"erased has {len(call.erased)} ranges", allowed=f"up to {MAX_ERASED}", fix="merge neighbouring ranges"
+        )
+    for first, count in call.erased:
+        if count < 1 or first + count > bits or first < 0:
+            raise InvalidRequest(
+                f"erased has first_bit {first}, bit_count {count}",
+                allowed=f"ranges of at least 1 bit within the {bits} bits of the level",
+                fix="count bits from the start of the bitstream",
+            )
+
+
+def _tasks(call: Call, served: ServedCodec) -> tuple[str, ...]:
+    for task in call.tasks:
+        if task not in served.classes:
+            raise InvalidRequest(
+                f"task is {task!r}", allowed=", ".join(served.task_names), fix="leave tasks empty to run all"
+            )
+    return call.tasks or served.task_names
+
+
+def _top_k(call: Call, served: ServedCodec, tasks: tuple[str, ...]) -> int:
+    if call.top_k <= 1:
+        return 1
+    most = max(len(served.classes[task]) for task in tasks)
+    if call.top_k > most:
+        raise InvalidRequest(
+            f"top_k is {call.top_k}", allowed=f"up to {most}, the number of classes", fix="ask for fewer classes"
+        )
+    return call.top_k

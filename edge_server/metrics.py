@@ -1,0 +1,78 @@
+"""Every metric of the edge node, in one place. Labels are of bounded size: never a device, never a caller's text."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BER_BUCKETS = ((1e-9, "0"), (1e-3, "1e-3"), (1e-2, "1e-2"), (5e-2, "5e-2"), (1e-1, "1e-1"), (5e-1, "5e-1"))
+STAGES = ("queue", "decode", "tail", "total")
+_BER_BOUNDS = [bound for bound, _ in BER_BUCKETS]
+_SECONDS = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5)
+_BERS = (1e-4, 1e-3, 3e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7e-2, 0.1, 0.15, 0.2, 0.3, 0.5)
+_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+def ber_bucket(ber: float) -> str:
+    """Label of the first bucket whose upper bound is not below ``ber``, which is in [0, 0.5]."""
+    return BER_BUCKETS[bisect_left(_BER_BOUNDS, ber)][1]
+
+
+class Metrics:
+    """The edge node's counters and histograms on ``registry``, with their label sets cached: this is the hot path."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self.registry = registry
+        self._children: dict[tuple, Counter | Histogram] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"weaklink_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple, *labels: str) -> Histogram:
+            return Histogram(f"weaklink_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "Requests by their one outcome", "transport", "codec", "outcome")
+        self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
+        self.feedback = counter("feedback", "Feedback by outcome", "outcome")
+        self.predictions = counter("predictions", "Answers judged by feedback", "codec", "task", "ber_bucket")
+        self.correct = counter("correct_predictions", "Right answers among these", "codec", "task", "ber_bucket")
+        self.latency = histogram("latency_seconds", "Time in each stage on the edge", _SECONDS, "stage")
+        self.batch_size = histogram("batch_size", "Images per batch", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+        self.estimated_ber = histogram("estimated_ber", "BER used, where the edge estimated it", _BERS, "codec")
+        self.confidence = histogram("confidence", "Confidence of the first class", _CONFIDENCES, "codec", "task")
+        self._queue_depth = Gauge("weaklink_queue_depth", "Requests waiting for a batch", registry=registry)
+        self._devices = Gauge("weaklink_devices", "Devices remembered", registry=registry)
+        self._stages = tuple(self.latency.labels(stage) for stage in STAGES)
+
+    def watch(self, queue_depth: Callable[[], int], devices: Callable[[], int]) -> None:
+        """Read the gauges from these at each scrape."""
+        self._queue_depth.set_function(queue_depth)
+        self._devices.set_function(devices)
+
+    def count(self, metric: Counter, *labels: str) -> None:
+        self._child(metric, labels).inc()
+
+    def observe(self, metric: Histogram, value: float, *labels: str) -> None:
+        self._child(metric, labels).observe(value)
+
+    def observe_stages(self, queue: float, decode: float, tail: float, total: float) -> None:
+        """Seconds per stage of one answered request."""
+        for stage, seconds in zip(self._stages, (queue, decode, tail, total)):
+            stage.observe(seconds)
+
+    def judged(self, codec: str, task: str, ber: float, correct: bool) -> None:
+        """One answer compared with the truth."""
+        labels = (codec, task, ber_bucket(ber))
+        self.count(self.predictions, *labels)
+        right = self._child(self.correct, labels)  # made even where wrong, so that a ratio over buckets has both sides
+        if correct:
+            right.inc()
+
+    def _child(self, metric: Counter | Histogram, labels: tuple[str, ...]) -> Counter | Histogram:
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child

@@ -1,0 +1,216 @@
+"""The edge node's life, top-down: startup, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import grpc
+import uvicorn
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from edge_server.devices import DeviceTable
+from edge_server.engine import Engine
+from edge_server.feedback import FeedbackJudge
+from edge_server.gateway import Gateway, wire_codecs
+from edge_server.http_api import AdminApi
+from edge_server.inference import Inference
+from edge_server.metrics import Metrics
+from edge_server.repository import load_repository
+from edge_server.scheduler import Limits, Scheduler
+from edge_server.service import HARD_LIMIT, SERVICE, EdgeService
+from edge_server.settings import Settings
+from semantic_codec.bundle import bundle_roots
+from semantic_codec.errors import AlreadyExists
+from semantic_codec.frame import FrameReader
+
+UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the server listens, as ``host:port``."""
+
+    grpc: str
+    udp: str
+    http: str
+
+    def ready_line(self) -> dict[str, str]:
+        return {"event": "listening", **asdict(self)}
+
+
+class EdgeServer:
+    """``await startup()``, then serve until ``await shutdown()``; or all of it with :meth:`run`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: CollectorRegistry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._settings, self._clock = settings, clock
+        self.metrics = Metrics(registry or CollectorRegistry())
+        self._serving = False
+        self._closers = contextlib.AsyncExitStack()
+
+    async def run(self, on_ready: Callable[[Addresses], None]) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        on_ready(await self.startup())
+        await stop.wait()
+        await self.shutdown()
+
+    async def startup(self) -> Addresses:
+        """Load the bundles, then open the ports. ConfigError: nothing to serve; AlreadyExists: a port is taken."""
+        try:
+            self._assemble()
+            addresses = Addresses(await self._open_grpc(), await self._open_udp(), await self._open_http())
+        except BaseException:
+            await self._closers.aclose()
+            raise
+        self._scheduler.start()
+        for service in ("", SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._serving = True
+        return addresses
+
+    async def shutdown(self) -> None:
+        """Drain, then stop. The order matters: nobody is turned away before health says so, nothing is closed that an
+        answer under way still needs."""
+        self._serving = False
+        await self._health.enter_graceful_shutdown()
+        log.info("draining")
+        try:
+            # Frames first: those taken still have to pass through the scheduler, which is the next to close.
+            await self._gateway.drain(self._settings.drain_s)
+        except TimeoutError:
+            log.warning("frames were still unanswered after %g s", self._settings.drain_s)
+        await self._scheduler.drain(self._settings.drain_s)
+        self._service.drain()
+        await self._closers.aclose()
+        log.info("stopped")
+
+    def _assemble(self) -> None:
+        settings, clock = self._settings, self._clock
+        # One thread each: the engine and the frame reader are single-threaded by contract, and must not share one.
+        computing = self._closers.enter_context(ThreadPoolExecutor(1, "engine"))
+        reading = self._closers.enter_context(ThreadPoolExecutor(1, "frames"))
+        engine = Engine((), settings.runtime, settings.compute_threads)
+        repository = load_repository(settings.bundles or bundle_roots(), engine.add)
+        for refusal in repository.refused:
+            log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
+        devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
+        inference = Inference(repository, devices, self.metrics, clock, settings.deadline_s)
+        self._scheduler = Scheduler(
+            engine.infer,
+            computing,
+            inference.finish,
+            Limits(settings.queue_limit, settings.max_batch),
+            clock,
+            self.metrics.batch_size.observe,
+        )
+        inference.connect(self._scheduler)
+        self.metrics.watch(lambda: self._scheduler.depth, lambda: len(devices))
+        judge = FeedbackJudge(repository, devices, self.metrics)
+        self._service = EdgeService(
+            inference, judge, repository, clock, settings.max_message_bytes, settings.stream_window
+        )
+        self._gateway = Gateway(
+            FrameReader(wire_codecs(repository)), repository, devices, inference, self.metrics, reading
+        )
+        self._app = AdminApi(
+            inference, judge, repository, self.metrics, lambda: self._serving, settings.max_message_bytes
+        ).app()
+
+    async def _open_grpc(self) -> str:
+        settings = self._settings
+        # Without so_reuseport a second server on the same port fails, instead of silently taking half of the calls.
+        server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", HARD_LIMIT)]
+        )
+        self._service.register(server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            port = server.add_insecure_port(_join(settings.host, settings.grpc_port))
+        except RuntimeError as error:
+            raise _busy("grpc", settings.host, settings.grpc_port, error) from error
+        await server.start()
+        self._closers.push_async_callback(server.stop, settings.drain_s)
+        return _join(settings.host, port)
+
+    async def _open_udp(self) -> str:
+        settings = self._settings
+        sock = _bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self._gateway, sock=sock)
+        self._closers.callback(self._gateway.close)
+        return _join(settings.host, sock.getsockname()[1])
+
+    async def _open_http(self) -> str:
+        settings = self._settings
+        sock = _bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
+        server = _HttpServer(
+            uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        )
+        serving = asyncio.create_task(server.serve([sock]))
+
+        async def close() -> None:
+            server.should_exit = True
+            await serving
+
+        self._closers.push_async_callback(close)
+        while not server.started:
+            await asyncio.sleep(0.005)
+        return _join(settings.host, sock.getsockname()[1])
+
+
+class _HttpServer(uvicorn.Server):
+    """Leaves the signals to :meth:`EdgeServer.run`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+
+def _bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=kind)[0]
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise _busy(name, host, port, error) from error
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _busy(name, host, port, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _busy(name: str, host: str, port: int, error: Exception) -> AlreadyExists:
+    return AlreadyExists(
+        f"{name} cannot listen on {_join(host, port)} ({error})",
+        allowed="an address of this machine and a free port",
+        fix=f"stop what listens there, choose another --{name}-port (0: any free one) or --host",
+    )

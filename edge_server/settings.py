@@ -1,0 +1,134 @@
+"""One typed settings object for the edge node: flags before environment before file before defaults."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
+
+from edge_server.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from semantic_codec.errors import ConfigError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """Everything that an operator may choose. A port of 0 means: any free one, told on the ready line."""
+
+    model_config = SettingsConfigDict(env_prefix="WEAKLINK_", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 opens it to the network")
+    grpc_port: Port = Field(50051, description="gRPC service, health and reflection")
+    udp_port: Port = Field(50052, description="raw frames over UDP")
+    http_port: Port = Field(8080, description="admin HTTP: status page, metrics, health, inference for curl")
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description=f"bundle folders, separated by '{os.pathsep}'; empty: the packaged bundles"
+    )
+    runtime: str = Field(DEFAULT_RUNTIME, description=f"what runs the networks: {', '.join(RUNTIMES)}")
+    threads: int = Field(0, ge=0, le=256, description="compute threads of the runtime; 0: one less than the cores")
+    max_batch: int = Field(64, ge=1, le=4096, description="images in one batch")
+    queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")
+    stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
+    max_message_bytes: int = Field(65536, ge=1024, le=4_000_000, description="largest request, any transport")
+    deadline_s: Seconds = Field(5.0, description="time for a request whose caller gave no deadline, seconds")
+    drain_s: Seconds = Field(20.0, description="longest wait for what is in flight at shutdown, seconds")
+    device_limit: int = Field(4096, ge=1, le=1_000_000, description="devices remembered; the least recent goes first")
+    remembered_answers: int = Field(128, ge=1, le=4096, description="answers per device that feedback can refer to")
+    duplicate_s: Seconds = Field(30.0, description="age at which a frame's sequence number may be used again, seconds")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _split_folders(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("runtime")
+    @classmethod
+    def _known_runtime(cls, value: str) -> str:
+        if value not in RUNTIMES:
+            raise ValueError(f"one of {', '.join(RUNTIMES)}")
+        return value
+
+    @property
+    def compute_threads(self) -> int:
+        return self.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """``weaklink serve``: one flag per setting, the default and the environment variable in its help."""
+    parser = argparse.ArgumentParser(
+        prog="weaklink serve",
+        description="Serve codec bundles over gRPC, raw UDP frames and HTTP.",
+        epilog="Flags come before environment variables, these before the file, this before the defaults.",
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML or JSON file of these settings by name")
+    for name, field in Settings.model_fields.items():
+        shown = os.pathsep.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        parser.add_argument(
+            flag(name),
+            dest=name,
+            metavar=name.rpartition("_")[2].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description} (default: {shown or 'empty' if shown == '' else shown}; WEAKLINK_{name.upper()})",
+        )
+    return parser
+
+
+def load_settings(argv: Sequence[str] | None = None) -> Settings:
+    """Settings from ``argv``, the environment and ``--config FILE``. ConfigError names the value and where to fix it."""
+    flags = vars(build_parser().parse_args(argv))
+    from_file = _read_file(flags.pop("config"))
+
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_):
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    try:
+        return WithFile(**flags)
+    except ValidationError as error:
+        raise _as_config_error(error) from None
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--config {path}: {error}", allowed="a readable .toml or .json file", fix="correct the path or the file"
+        ) from error
+    unknown = sorted(set(values) - set(Settings.model_fields)) if isinstance(values, dict) else [type(values).__name__]
+    if unknown:
+        raise ConfigError(
+            f"--config {path} has the unknown setting {unknown[0]!r}",
+            allowed=", ".join(Settings.model_fields),
+            fix="remove or rename it",
+        )
+    return values
+
+
+def _as_config_error(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(
+        f"{name} is {first['input']!r}",
+        allowed=allowed,
+        fix=f"change {flag(name)}, WEAKLINK_{name.upper()} or the settings file",
+    )
