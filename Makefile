@@ -48,7 +48,7 @@ test-slow: $(STAMP) ## the tests that take minutes
 
 .PHONY: test-compose
 test-compose: $(STAMP) ## docker compose, for real; says so where there is no engine
-	$(PYTEST) -m compose $(ARGS)
+	$(PYTEST) -m compose -rAs $(ARGS)
 
 .PHONY: proto
 proto: $(STAMP) ## generate weaklink/v1 from proto/

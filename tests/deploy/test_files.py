@@ -1,0 +1,123 @@
+"""What the files under deploy/ and docker-compose.yml name must exist in our commands, metrics and links."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from channel_emulator.__main__ import build_parser as emulator_parser
+from channel_emulator.__main__ import read_config
+from channel_emulator.emulator import Emulator
+from channel_emulator.metrics import LinkCollector
+from channel_emulator.settings import parse_link
+from device_client.__main__ import parser as device_parser
+from edge_server.metrics import Metrics
+from edge_server.settings import Settings
+from edge_server.settings import build_parser as edge_parser
+from tests.conftest import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+OURS = {"edge": edge_parser, "emulator": emulator_parser, "device": device_parser}
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/weaklink.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def service_arguments(name: str) -> list[str]:
+    return shlex.split(SERVICES[name]["command"])
+
+
+def exposed_series() -> set[str]:
+    """Every series name that edge and emulator show on /metrics."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    families = [*registry.collect(), *LinkCollector(Emulator()).collect()]
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}
+    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_run_with_flags_that_exist(name):
+    verb, *arguments = service_arguments(name)
+    assert verb == {"edge": "serve", "emulator": "emulate", "device": "send"}[name]
+    OURS[name]().parse_args(arguments)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_are_hardened_and_checked(name):
+    service = SERVICES[name]
+    assert service["read_only"] and service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_our_images_run_as_an_unprivileged_user():
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users == ["10001"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_published_on_loopback_only(name):
+    for port in SERVICES[name].get("ports", []):
+        assert port.startswith(("127.0.0.1:", "${WEAKLINK_PUBLISH:-127.0.0.1}:"))
+
+
+def test_the_emulators_links_are_valid_and_lead_to_the_edge():
+    links = {link.name: link for link in map(parse_link, read_config(ROOT / "deploy/emulator/links.json"))}
+    assert links["radio"].upstream.host == links["gateway"].upstream.host == "edge"
+    assert links["radio"].upstream.port == Settings.model_fields["udp_port"].default
+    assert links["gateway"].upstream.port == Settings.model_fields["grpc_port"].default
+    device = device_parser().parse_args(service_arguments("device"))
+    assert device.to == f"emulator:{links['radio'].listen.port}"
+    assert device.feedback == str(links["gateway"].upstream)
+
+
+def test_prometheus_scrapes_the_services_own_ports():
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    targets = [target for job in config["scrape_configs"] for each in job["static_configs"] for target in each["targets"]]
+    assert targets == ["edge:8080", "emulator:8474"]
+    for target in targets:
+        name, port = target.split(":")
+        assert any(published.endswith(f":{port}") for published in SERVICES[name]["ports"])
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_dashboard_asks_for_series_that_exist(query):
+    named = set(re.findall(r"weaklink_[a-z_]+", query))
+    assert named and named <= exposed_series()
+
+
+def test_the_guides_query_asks_for_series_that_exist():
+    query = re.search(r"```promql\n(.*?)```", (ROOT / "deploy/README.md").read_text(), re.DOTALL)[1]
+    assert set(re.findall(r"weaklink_[a-z_]+", query)) <= exposed_series()
+
+
+def test_the_dashboard_uses_the_provisioned_data_source():
+    folder = ROOT / "deploy/grafana/provisioning"
+    source = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"][0]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    provider = yaml.safe_load((folder / "dashboards/weaklink.yml").read_text())["providers"][0]
+    assert any(volume.split(":")[1] == provider["options"]["path"] for volume in SERVICES["grafana"]["volumes"])
+
+
+def test_panels_do_not_overlap():
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24 and not cells & taken
+        taken |= cells
+
+
+def test_the_systemd_unit_starts_the_edge_with_flags_that_exist():
+    unit = (ROOT / "deploy/systemd/weaklink-edge.service").read_text()
+    command, verb, *arguments = shlex.split(re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1])
+    assert command.endswith("/weaklink") and verb == "serve"
+    edge_parser().parse_args(arguments)
