@@ -1,0 +1,310 @@
+"""The raw frame: 18 bytes of coded header and a payload, mixed bit by bit so that a burst wipes out neither.
+
+    header 7 B -> tail-biting code, 144 bits --.
+                                               +-> spread_layout (by length alone) -> 18 + n bytes on the air
+    payload n B, most important bit first -----'
+
+Reading is a search over what the receiver already knows: a frame's length leaves few codecs and levels, so the first
+12 of the header's 56 bits are known up to a handful of hypotheses. Each is one pass of a Viterbi decoder that starts
+in a known state. `docs/wire-format.md` gives the format for other implementations, and what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semantic_codec.errors import InvalidRequest
+from semantic_codec.header import (
+    OPEN_MODE,
+    WIDTHS,
+    Header,
+    check_holds,
+    check_range,
+    check_start,
+    pack_header,
+    unpack_header,
+)
+from semantic_codec.header_code import HeaderCode, open_code
+from semantic_codec.interleave import spread_layout
+
+HEADER_BYTES = 18
+HEADER_BITS = 8 * HEADER_BYTES
+
+LIST_SIZE = 4
+"""Paths tried per hypothesis: the check picks the right one where damage made another path cheaper."""
+
+WHOLE_CHECKS, CUT_CHECKS = 4, 2
+"""Candidates compared with the check per frame, read at its length and as a cut longer one. A random block passes with
+2^-16, so even a frame of noise is taken for a good one with a probability of at most 6 / 65,536 = 9.2e-5."""
+
+CERTAIN_ERRORS = 6
+"""Half the code's minimum distance less one: a codeword as near as this is the nearest."""
+
+TELLING_ERRORS = 12
+"""A block of noise has a codeword as near as this with a probability of 2^56 * V(144, 12) / 2^144 = 6e-10, so a header
+read with no more errors is one that somebody sent, even where its check fails for want of the right codec."""
+
+LEAST_HEADER_BITS = 72
+"""Header bits of a cut frame that must have arrived; fewer cannot carry 44 unknown bits past the check."""
+
+Layout = Callable[[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class WireCodec:
+    """What the frame needs to know of a codec: its number, the SHA-256 of its encoder.bin, bytes of each level.
+
+    InvalidRequest: a number over 6 bits, a hash that is not 32 bytes, no level, over 16 levels, or an empty one.
+    """
+
+    codec_id: int
+    encoder_hash: bytes
+    payload_bytes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_range("codec_id", self.codec_id, WIDTHS["codec"])
+        _check_hash(self.encoder_hash)
+        if not 1 <= len(self.payload_bytes) <= 16 or min(self.payload_bytes) < 1:
+            raise InvalidRequest(
+                f"codec {self.codec_id} has levels of {self.payload_bytes} bytes",
+                allowed="1 to 16 levels of at least 1 byte",
+                fix="list the payload bytes of each level",
+            )
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What became of a frame.
+
+    outcome: "ok"; "bad_length", no known level has it, nor could it be a cut frame whose header can be read;
+    "bad_header", too damaged; or, where a header was read with few enough errors to be sure of it: "unknown_version",
+    "unknown_codec", "unknown_level", "encoder_mismatch".
+    header: None where none was read. codec, payload: None unless ok; the payload is that of the whole level in order
+    of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
+    pilot_bits, pilot_errors: header bits that arrived, and those among them that the decoder turned over; 0 of 0 where
+    no header was read.
+    """
+
+    outcome: str
+    header: Header | None = None
+    codec: WireCodec | None = None
+    payload: bytes | None = None
+    erased: tuple[tuple[int, int], ...] = ()
+    pilot_bits: int = 0
+    pilot_errors: int = 0
+
+
+def encode_frame(header: Header, payload: bytes, encoder_hash: bytes, layout: Layout = spread_layout) -> bytes:
+    """The frame of one payload: 18 + len(payload) bytes. InvalidRequest: an empty payload, a hash not of 32 bytes."""
+    _check_hash(encoder_hash)
+    if not len(payload):
+        raise InvalidRequest("the payload is empty", allowed="1 byte or more", fix="send a level of the codec")
+    block = np.frombuffer(pack_header(header, encoder_hash), dtype=np.uint8)
+    coded = open_code().encode(np.unpackbits(block)[None])[0]
+    bits = np.concatenate([coded, np.unpackbits(np.frombuffer(payload, dtype=np.uint8))])
+    return np.packbits(bits[layout(HEADER_BITS, 8 * len(payload))]).tobytes()
+
+
+class FrameReader:
+    """Reads frames of the given codecs; any bytes at all get a `FrameResult`, never an exception.
+
+    Two codecs may share a number, as two versions of one do: the check tells them apart by their encoders, the first
+    that fits is taken, and each that shares a number adds its own 2^-16 to the chance of taking noise for a frame.
+
+    Args:
+        codecs: what the edge serves. layout: the order of bits on the air.
+        code: the header's code; one with use_compiled=False reads without numba, to the same result.
+    """
+
+    def __init__(self, codecs: Iterable[WireCodec], layout: Layout = spread_layout, code: HeaderCode | None = None):
+        self._code = code or open_code()
+        self._codecs: dict[int, list[tuple[WireCodec, int]]] = {}
+        prefixes: dict[int, set[tuple[int, int]]] = {}
+        for codec in codecs:
+            self._codecs.setdefault(codec.codec_id, []).append((codec, check_start(codec.encoder_hash)))
+            for level, size in enumerate(codec.payload_bytes):
+                prefixes.setdefault(HEADER_BYTES + size, set()).add((codec.codec_id, level))
+        self._formats = {size: _Format(size, sorted(prefixes[size]), layout) for size in sorted(prefixes)}
+        # Compiles or loads the kernels now, so that the first damaged frame need not wait for it.
+        self._code.decode(np.zeros((1, HEADER_BITS)))
+
+    def read(self, frames: Sequence[bytes]) -> list[FrameResult]:
+        """The results of a batch, in its order."""
+        results = [FrameResult("bad_length")] * len(frames)
+        by_size: dict[int, list[int]] = {}
+        for index, frame in enumerate(frames):
+            by_size.setdefault(len(frame), []).append(index)
+        for size, indices in by_size.items():
+            found = self._read_size(size, [frames[index] for index in indices])
+            for index, result in zip(indices, found, strict=True):
+                results[index] = result
+        return results
+
+    def _read_size(self, size: int, frames: list[bytes]) -> list[FrameResult]:
+        """Frames of one size: read whole where a level has that size, then as longer ones that were cut."""
+        exact = self._formats.get(size)
+        results: list[FrameResult | None] = [None] * len(frames)
+        damaged = np.arange(len(frames))
+        if exact is not None:
+            received = _Received(exact, frames)
+            info, errors = self._code.invert(received.header)
+            for row in np.flatnonzero(errors <= CERTAIN_ERRORS):
+                results[row] = self._judge(received, row, info[row], int(errors[row]))
+            damaged = np.flatnonzero(errors > CERTAIN_ERRORS)
+            self._search([exact], frames, damaged, WHOLE_CHECKS, results)
+            damaged = _unread(results, damaged)
+        longer = [longer for total, longer in self._formats.items() if total > size]
+        longer = [format for format in longer if format.header_bits_within(size) >= LEAST_HEADER_BITS]
+        self._search(longer, frames, damaged, CUT_CHECKS, results)
+        if exact is not None:
+            self._diagnose(exact, frames, _unread(results, damaged), results)
+        return [result or FrameResult("bad_length") for result in results]
+
+    def _search(
+        self, formats: list[_Format], frames: list[bytes], rows: np.ndarray, checks: int, results: list[FrameResult | None]
+    ) -> None:
+        """Look for headers that pass their check; fills `results` where one does.
+
+        The candidates of all formats and hypotheses are tried by their share of contradicted bits, `checks` at most.
+        """
+        if not formats or not len(rows):
+            return
+        received = [_Received(format, [frames[row] for row in rows]) for format in formats]
+        infos, shares, sources = [], [], []
+        for source, format in enumerate(formats):
+            soft = received[source].soft_header()
+            for known in format.prefixes:
+                repeated = np.broadcast_to(known, (len(rows), len(known)))
+                info, costs = self._code.decode_known(soft, repeated, LIST_SIZE)
+                infos.append(info)
+                shares.append(costs / received[source].pilot_bits)
+                sources += [source] * LIST_SIZE
+        info, share = np.concatenate(infos, axis=1), np.concatenate(shares, axis=1)
+        order = np.argsort(share, axis=1, kind="stable")[:, :checks]
+        info = np.take_along_axis(info, order[:, :, None], axis=1)
+        blocks = np.packbits(info, axis=2)
+        for row, index in enumerate(rows):
+            for rank, candidate in enumerate(order[row]):
+                block = blocks[row, rank].tobytes()
+                codec = self._matching(block)
+                if codec is not None:
+                    source = received[sources[candidate]]
+                    errors = source.errors(row, self._code, block)
+                    results[index] = source.result(row, unpack_header(block), codec, errors)
+                    break
+
+    def _diagnose(
+        self, format: _Format, frames: list[bytes], rows: np.ndarray, results: list[FrameResult | None]
+    ) -> None:
+        """Say why no header passed: the nearest codeword of all, where it is too near to be chance."""
+        if not len(rows):
+            return
+        received = _Received(format, [frames[row] for row in rows])
+        info, costs = self._code.decode(received.soft_header())
+        for row, index in enumerate(rows):
+            if costs[row, 0] <= TELLING_ERRORS:
+                results[index] = self._judge(received, row, info[row, 0], int(costs[row, 0]))
+            else:
+                results[index] = FrameResult("bad_header")
+
+    def _judge(self, received: _Received, row: int, info: np.ndarray, errors: int) -> FrameResult:
+        """The result of a header that is known for certain, good or not."""
+        block = np.packbits(info).tobytes()
+        header = unpack_header(block)
+        codec = self._matching(block)
+        if header.version != OPEN_MODE:
+            outcome = "unknown_version"
+        elif header.codec not in self._codecs:
+            outcome = "unknown_codec"
+        elif codec is None:
+            outcome = "encoder_mismatch"
+        elif header.level >= len(codec.payload_bytes):
+            outcome = "unknown_level"
+        elif codec.payload_bytes[header.level] != received.format.payload_bytes:
+            outcome = "bad_length"
+        else:
+            return received.result(row, header, codec, errors)
+        return FrameResult(outcome, header, pilot_bits=HEADER_BITS, pilot_errors=errors)
+
+    def _matching(self, block: bytes) -> WireCodec | None:
+        """The codec that a header's check fits."""
+        for codec, start in self._codecs.get(block[0] & 63, ()):
+            if check_holds(block, start):
+                return codec
+        return None
+
+
+class _Format:
+    """Frames of one size: the order of their bits, and the header prefixes that can stand in them."""
+
+    def __init__(self, size: int, levels: list[tuple[int, int]], layout: Layout):
+        self.size, self.payload_bytes = size, size - HEADER_BYTES
+        self.order = layout(HEADER_BITS, 8 * self.payload_bytes)
+        self.prefixes = []
+        for codec, level in levels:
+            known = np.full(56, -1, dtype=np.int8)
+            known[:12] = [(OPEN_MODE << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
+            self.prefixes.append(known)
+
+    def header_bits_within(self, size: int) -> int:
+        """Header bits among the first `size` bytes."""
+        return int(np.count_nonzero(self.order[: 8 * size] < HEADER_BITS))
+
+
+class _Received:
+    """A batch of frames of one size, brought back into the order header, payload.
+
+    header uint8 (B, 144) and payload uint8 (B, bytes), 0 where the frames were cut; pilot_bits: header bits there.
+    """
+
+    def __init__(self, format: _Format, frames: list[bytes]):
+        self.format = format
+        arrived = min(8 * len(frames[0]), 8 * format.size) if frames else 8 * format.size
+        on_air = np.zeros((len(frames), 8 * format.size), dtype=np.uint8)
+        joined = np.frombuffer(b"".join(frames), dtype=np.uint8).reshape(len(frames), -1)
+        on_air[:, :arrived] = np.unpackbits(joined, axis=1)
+        bits = np.empty_like(on_air)
+        bits[:, format.order] = on_air
+        self.header = bits[:, :HEADER_BITS]
+        self.payload = np.packbits(bits[:, HEADER_BITS:], axis=1)
+        missing = np.zeros(8 * format.size, dtype=bool)
+        missing[format.order[arrived:]] = True
+        self.missing_header = missing[:HEADER_BITS]
+        self.pilot_bits = HEADER_BITS - int(np.count_nonzero(self.missing_header))
+        self.erased = _ranges(missing[HEADER_BITS:])
+
+    def soft_header(self) -> np.ndarray:
+        """float32 (B, 144): +1 for 1, -1 for 0, 0 where nothing arrived."""
+        soft = 2 * self.header.astype(np.float32) - 1
+        soft[:, self.missing_header] = 0
+        return soft
+
+    def errors(self, row: int, code: HeaderCode, block: bytes) -> int:
+        """Header bits of a row that arrived and differ from what `block` is coded as."""
+        coded = code.encode(np.unpackbits(np.frombuffer(block, dtype=np.uint8))[None])[0]
+        return int(np.count_nonzero((coded != self.header[row]) & ~self.missing_header))
+
+    def result(self, row: int, header: Header, codec: WireCodec, errors: int) -> FrameResult:
+        payload = self.payload[row].tobytes()
+        return FrameResult("ok", header, codec, payload, self.erased, self.pilot_bits, errors)
+
+
+def _unread(results: list[FrameResult | None], rows: np.ndarray) -> np.ndarray:
+    """Those of `rows` that have no result yet."""
+    return np.array([row for row in rows if results[row] is None], dtype=np.int64)
+
+
+def _ranges(mask: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Runs of True as (first, count)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    return tuple((int(first), int(end - first)) for first, end in edges.reshape(-1, 2))
+
+
+def _check_hash(encoder_hash: bytes) -> None:
+    if len(encoder_hash) != 32:
+        raise InvalidRequest(
+            f"the encoder hash has {len(encoder_hash)} bytes", allowed="32", fix="give the SHA-256 digest, not its hex"
+        )

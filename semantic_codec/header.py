@@ -1,0 +1,95 @@
+"""The 56 bits that say what a frame carries, and the check that ties them to one encoder.
+
+    version 2 | codec 6 | level 4 | device 16 | sequence 12 | check 16        most significant bit first
+
+The check is CRC-16 (polynomial 0x1021, start 0xFFFF, nothing reflected) over the SHA-256 of `encoder.bin`, then the
+40 bits before it. The hash comes first, so a device stores the two bytes that the CRC stands at after it.
+"""
+
+from __future__ import annotations
+
+import operator
+from binascii import crc_hqx
+from dataclasses import dataclass, fields
+
+from semantic_codec.errors import InvalidRequest
+
+OPEN_MODE = 0
+"""The version of frames in open mode; 1 is reserved for keyed mode."""
+
+WIDTHS = {"version": 2, "codec": 6, "level": 4, "device": 16, "sequence": 12}
+FIELD_BITS = 40
+SEQUENCES = 1 << WIDTHS["sequence"]
+"""Sequence numbers count modulo this."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a frame says of itself. InvalidRequest: a field does not fit its width."""
+
+    codec: int
+    level: int
+    device: int
+    sequence: int
+    version: int = OPEN_MODE
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_range(field.name, getattr(self, field.name), WIDTHS[field.name])
+
+
+def check_range(name: str, value: int, width: int) -> None:
+    """InvalidRequest: `value` is not a whole number of at most `width` bits."""
+    try:
+        fits = 0 <= operator.index(value) < 1 << width
+    except TypeError:
+        fits = False
+    if not fits:
+        raise InvalidRequest(
+            f"{name} is {value!r}", allowed=f"0 to {(1 << width) - 1}, a whole number", fix=f"give {width} bits"
+        )
+
+
+def pack_fields(values: list[tuple[int, int]]) -> bytes:
+    """(value, width) pairs one after another, most significant bit first; the widths add up to 40: 5 bytes."""
+    packed = 0
+    for value, width in values:
+        packed = packed << width | value
+    return packed.to_bytes(FIELD_BITS // 8, "big")
+
+
+def unpack_fields(data: bytes, widths: list[int]) -> list[int]:
+    """The values of `pack_fields` out of the first 5 bytes."""
+    packed = int.from_bytes(data[: FIELD_BITS // 8], "big")
+    values = []
+    for width in reversed(widths):
+        values.append(packed & (1 << width) - 1)
+        packed >>= width
+    return values[::-1]
+
+
+def check_start(secret: bytes) -> int:
+    """Where the check stands after what is covered but not sent: the encoder's hash, or a reply's device."""
+    return crc_hqx(secret, 0xFFFF)
+
+
+def with_check(packed: bytes, start: int) -> bytes:
+    """5 bytes of fields and their check: 7 bytes."""
+    return packed + crc_hqx(packed, start).to_bytes(2, "big")
+
+
+def check_holds(block: bytes, start: int) -> bool:
+    """Whether 7 bytes end in their own check."""
+    # A CRC run over a message and its own checksum ends at 0.
+    return crc_hqx(block, start) == 0
+
+
+def pack_header(header: Header, encoder_hash: bytes) -> bytes:
+    """Header and check: 7 bytes. encoder_hash: SHA-256 of `encoder.bin`, 32 bytes."""
+    packed = pack_fields([(getattr(header, name), width) for name, width in WIDTHS.items()])
+    return with_check(packed, check_start(encoder_hash))
+
+
+def unpack_header(block: bytes) -> Header:
+    """The header in 7 bytes, whatever their check says."""
+    return Header(**dict(zip(WIDTHS, unpack_fields(block, list(WIDTHS.values())), strict=True)))
