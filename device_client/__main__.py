@@ -1,0 +1,219 @@
+"""``weaklink send``: images, folders of images or a codec's recording, sent as a device sends them."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from device_client.device import Device, Sample
+from device_client.messages import Delivery
+from device_client.noise import BitFlips
+from device_client.samples import image_samples, recording_samples
+from device_client.tally import Tally
+from device_client.transports import create_transport, transport_names
+from semantic_codec.bundle import find_bundle
+from semantic_codec.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    Unavailable,
+    WeaklinkError,
+)
+from semantic_codec.report import print_table, write_json
+
+DEFAULT_ADDRESS = {"udp": "127.0.0.1:50052", "grpc": "127.0.0.1:50051"}
+DEFAULT_TIMEOUT_S = {"udp": 1.0, "grpc": 5.0}
+# So many in a row without any answer are no bad link any more: even at BER 0.2 a frame in ten gets through.
+SILENT_BEFORE_GIVING_UP = 64
+PASSING = (Unavailable, DeadlineExceeded, QueueFull)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="weaklink send", description="Encode images as a device does and send them.")
+    made.add_argument("paths", nargs="*", metavar="IMAGE", help="image files, or folders; class folders give the labels")
+    made.add_argument("--recording", action="store_true", help="send the codec's recording: real bitstreams with labels")
+    made.add_argument("--codec", default="cifar10", metavar="NAME", help="bundle, by name or folder (default: cifar10)")
+    made.add_argument("--to", metavar="HOST:PORT", help="edge or link emulator (default: 127.0.0.1, the edge's own port)")
+    made.add_argument("--transport", choices=transport_names(), default="udp", help="default: udp, raw frames")
+    made.add_argument("--level", type=int, help="prefix to send, by number (default: the longest)")
+    made.add_argument("--count", type=int, metavar="N", help="stop after N images")
+    made.add_argument("--rate", type=float, metavar="N", help="at most N images per second (default: as fast as answers come)")
+    made.add_argument("--window", type=int, default=32, metavar="N", help="images under way at once (default: 32)")
+    made.add_argument("--loop", action="store_true", help="begin again at the end, until --count or SIGTERM")
+    made.add_argument("--ber", type=float, metavar="P", help="flip each bit with this probability before sending")
+    made.add_argument("--ber-estimate", type=float, metavar="P", help="what to tell the edge about the link (grpc only)")
+    made.add_argument("--feedback", metavar="HOST:PORT", help="the edge's gRPC address, to tell it the true classes")
+    made.add_argument("--device-id", type=int, default=1, metavar="N", help="0 to 65535 (default: 1)")
+    made.add_argument("--timeout", type=float, metavar="S", help="wait for an answer (default: udp 1 s per try, grpc 5 s)")
+    made.add_argument("--retries", type=int, default=2, metavar="N", help="repeats of an unanswered image (default: 2)")
+    made.add_argument("--seed", type=int, default=0, help="of the flips of --ber (default: 0)")
+    made.add_argument("--status-every", type=float, default=10.0, metavar="S", help="seconds between status lines (default: 10)")
+    made.add_argument("--json", metavar="FILE", help="write the table there, too")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0 when the edge answered (also after SIGTERM), 2 when it could not be reached or refused."""
+    options = parser().parse_args(argv)
+    try:
+        return send(options)
+    except WeaklinkError as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return 2
+
+
+def send(options: argparse.Namespace) -> int:
+    _check(options)
+    bundle = find_bundle(options.codec)
+    samples = recording_samples(bundle) if options.recording else image_samples(options.paths, bundle)
+    device = Device(bundle, _transport(options), device=options.device_id)
+    feedback = _feedback(options)
+    tally = Tally(time.monotonic)
+    stop = StopSignal()
+    status = _StatusLine(options.status_every)
+    try:
+        with device, stop:
+            deliveries = device.stream(
+                _sequence(samples, options, stop),
+                options.level,
+                options.ber_estimate,
+                window=options.window,
+                rate=options.rate,
+            )
+            for sample, delivery in deliveries:
+                tally.add(sample.label, delivery)
+                _give_up_on_silence(tally, delivery, options)
+                if feedback is not None and delivery.answer is not None and sample.label is not None:
+                    feedback.post(device.number, delivery.request.sequence, sample.label, codec=bundle.manifest.name)
+                if not options.recording:
+                    print(_image_line(sample, delivery))
+                status.show(tally)
+    finally:
+        if feedback is not None:
+            feedback.close()
+    if not tally.answered and tally.sent:
+        raise _silent(tally, delivery.error)
+    _finish(tally, bundle.manifest.name, delivery.request.level if tally.sent else options.level, options)
+    return 0
+
+
+class StopSignal:
+    """Within the context, SIGTERM and SIGINT only ask to stop: what is under way still ends, and the table is printed."""
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, *_) -> None:
+        self.requested = True
+
+
+def _check(options: argparse.Namespace) -> None:
+    if bool(options.paths) == options.recording:
+        raise ConfigError(
+            "there is nothing to send" if not options.paths else "images and --recording are given together",
+            allowed="image files and folders, or --recording",
+            fix="weaklink send photo.png, or weaklink send --recording",
+        )
+    for name, value in (("count", options.count), ("rate", options.rate), ("window", options.window)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} is {value}", allowed="more than 0", fix="leave it out for no limit")
+    if options.ber_estimate is not None and options.transport == "udp":
+        raise InvalidRequest(
+            "--ber-estimate is given with udp",
+            allowed="grpc only: a raw frame has no field for it, the edge measures the BER on the header",
+            fix="leave it out, or add --transport grpc",
+        )
+
+
+def _transport(options: argparse.Namespace):
+    return create_transport(
+        options.transport,
+        options.to or DEFAULT_ADDRESS[options.transport],
+        timeout_s=DEFAULT_TIMEOUT_S[options.transport] if options.timeout is None else options.timeout,
+        retries=options.retries,
+        damage=None if options.ber is None else BitFlips(options.ber, options.seed),
+    )
+
+
+def _feedback(options: argparse.Namespace):
+    if options.feedback is None:
+        return None
+    from device_client.feedback import Feedback  # loads gRPC, which raw frames do without
+
+    return Feedback(options.feedback)
+
+
+def _sequence(samples: Iterable[Sample], options: argparse.Namespace, stop: StopSignal) -> Iterator[Sample]:
+    passes = itertools.repeat(samples) if options.loop else [samples]
+    for sample in itertools.islice(itertools.chain.from_iterable(passes), options.count):
+        if stop.requested:
+            return
+        yield sample
+
+
+def _give_up_on_silence(tally: Tally, delivery: Delivery, options: argparse.Namespace) -> None:
+    """Raises where nothing was ever answered: refused outright, or silent for too long."""
+    if tally.answered or delivery.error is None:
+        return
+    if not isinstance(delivery.error, PASSING):
+        raise delivery.error
+    if tally.sent >= SILENT_BEFORE_GIVING_UP:
+        raise _silent(tally, delivery.error)
+
+
+def _silent(tally: Tally, error: WeaklinkError) -> WeaklinkError:
+    return type(error)(f"none of the first {tally.sent} images was answered: {error.problem}", allowed=error.allowed, fix=error.fix)
+
+
+def _image_line(sample: Sample, delivery: Delivery) -> str:
+    if delivery.answer is None:
+        return f"{sample.name}: no answer ({delivery.error.problem})"
+    return f"{sample.name}: {delivery.answer.label} {100 * delivery.answer.confidence:.1f} %"
+
+
+class _StatusLine:
+    """One line on stderr every so many seconds."""
+
+    def __init__(self, every_s: float):
+        self._every_s, self._next = every_s, time.monotonic() + every_s
+
+    def show(self, tally: Tally) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._every_s
+        row = tally.row()
+        parts = [f"{row['images']} sent, {row['lost']} lost"]
+        if row["accuracy_percent"] is not None:
+            parts.append(f"accuracy {row['accuracy_percent']:.2f} %")
+        if row["latency_p50_ms"] is not None:
+            parts.append(f"p50 {row['latency_p50_ms']:.1f} ms, p99 {row['latency_p99_ms']:.1f} ms")
+        print(", ".join([*parts, f"{row['requests_per_s']:.0f}/s"]), file=sys.stderr, flush=True)
+
+
+def _finish(tally: Tally, codec: str, level: int | None, options: argparse.Namespace) -> None:
+    measured = tally.row()
+    row = {"codec": codec, "transport": options.transport, "level": level, "ber": options.ber, **measured}
+    shown = {key: value for key, value in row.items() if value is not None}
+    print_table([shown])
+    for name, count in tally.errors.items():
+        print(f"{count} x {name}")
+    if options.json:
+        write_json(Path(options.json), [row], options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The ways to an edge, by name. A transport is built from an address and turns requests into deliveries."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+
+from device_client.messages import Delivery, Request
+from semantic_codec.errors import ConfigError
+
+TRANSPORTS = {
+    "udp": ("device_client.udp_transport", "UdpTransport"),
+    "grpc": ("device_client.grpc_transport", "GrpcTransport"),
+}
+
+
+class Transport(ABC):
+    """Sends requests and reads answers; not for several threads at once."""
+
+    sequence_bits: int
+    address: str
+
+    @abstractmethod
+    def infer(self, request: Request) -> Delivery:
+        """One request to its end: an answer or an error, never an exception of the network's."""
+
+    @abstractmethod
+    def stream(
+        self, requests: Iterable[Request], *, window: int = 32, rate: float | None = None
+    ) -> Iterator[Delivery]:
+        """Many requests, up to `window` under way at once and at most `rate` per second; in order of completion."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the sockets back; may be called twice."""
+
+
+def transport_names() -> list[str]:
+    return sorted(TRANSPORTS)
+
+
+def create_transport(name: str, address: str, **settings) -> Transport:
+    """``create_transport("udp", "127.0.0.1:50052", timeout_s=1.0)``; :class:`ConfigError` for an unknown name."""
+    if name not in TRANSPORTS:
+        raise ConfigError(f"unknown transport {name!r}", allowed=", ".join(TRANSPORTS), fix="name one of these")
+    # Imported on demand: a device that speaks UDP does not load gRPC.
+    module, kind = TRANSPORTS[name]
+    return getattr(importlib.import_module(module), kind)(address, **settings)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """"HOST:PORT" or "[IPv6]:PORT" -> (host, port); :class:`ConfigError` otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(
+            f"the address is {address!r}", allowed="HOST:PORT with a port from 1 to 65535", fix="give 127.0.0.1:50052"
+        )
+    return host.strip("[]"), int(port)
+
+
+def check_patience(timeout_s: float, retries: int) -> None:
+    """:class:`ConfigError` where a transport could wait forever or not at all."""
+    if not timeout_s > 0:
+        raise ConfigError(f"the timeout is {timeout_s} s", allowed="more than 0 s", fix="give 1 or more")
+    if not 0 <= retries <= 100:
+        raise ConfigError(f"there are {retries} retries", allowed="0 to 100", fix="give 2, or 0 for none")
