@@ -9,7 +9,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -105,6 +105,15 @@ async def serve(args: argparse.Namespace) -> None:
         await serving
 
 
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
@@ -112,7 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"--control-port is {args.control_port}", allowed="0 to 65535", fix="0 takes a free one")
         if args.max_devices < 1:
             raise ConfigError(f"--max-devices is {args.max_devices}", allowed="1 or more", fix="256 suits most uses")
-        asyncio.run(serve(args))
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(serve(args))
     except WeaklinkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -93,11 +93,9 @@ def format_channels(channels: list[dict]) -> str:
 
 
 def _short(value: object) -> str:
-    return f"[{len(value)} rows]" if isinstance(value, list) else f"{value:g}" if _is_number(value) else str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, list):
+        return f"[{len(value)} rows]"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
 
 
 def _ber(stats: dict) -> str:
