@@ -24,9 +24,9 @@ install: $(STAMP) ## create .venv with the pinned packages
 
 # setuptools comes first and pinned; without build isolation nothing unpinned is fetched to build the package.
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on PATH; fix: install Python 3.11 or later, or make PYTHON=/path/to/python"; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on PATH; fix: install Python 3.11 or later, or make PYTHON=/path/to/python" >&2; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(VENV) holds an older Python; allowed: 3.11 or later; fix: rm -r $(VENV)"; exit 2; }
+	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(VENV) holds an older Python; allowed: 3.11 or later; fix: rm -r $(VENV)" >&2; exit 2; }
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
