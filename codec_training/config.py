@@ -1,0 +1,125 @@
+"""Training configurations: TOML files that name everything a codec is made of. ``codec_training/configs`` holds ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codec_training.teacher import TeacherConfig
+from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.nn.channel import ChannelConfig
+from semantic_codec.nn.edge import EdgeConfig
+from semantic_codec.nn.encoder import EncoderConfig
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """What the bundle says of itself. ``levels`` are symbols per level, ascending; the last is all of them."""
+
+    name: str
+    codec_id: int
+    dataset: str
+    levels: tuple[int, ...]
+    version: int = 1
+    family: str = "weaklink"
+    task: str = "label"
+    blind_ber: float = 0.02
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Epochs of the three stages and the optimizer (AdamW, cosine to zero in every stage).
+
+    ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
+    number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels.
+    """
+
+    float_epochs: int = 60
+    integer_epochs: int = 15
+    tail_epochs: int = 30
+    batch: int = 500
+    learning_rate: float = 2e-3
+    integer_learning_rate: float = 3e-4
+    tail_learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    views: int = 8
+    margin: int = 4
+    mirror: bool = True
+    distil: float = 0.7
+    teacher_temperature: float = 2.0
+    label_smoothing: float = 0.0
+    validation: int = 5000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run; without ``teacher`` nothing is distilled."""
+
+    codec: CodecConfig
+    encoder: EncoderConfig
+    edge: EdgeConfig = field(default_factory=EdgeConfig)
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    teacher: TeacherConfig | None = None
+
+
+def load_config(name: str) -> Config:
+    """Read a TOML file by path, or one of ours by name. Unknown keys and wrong types are refused by name."""
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file():
+        ours = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
+        raise NotFound(f"there is no training configuration {name!r}", allowed=f"a .toml file, or {ours}", fix="check the path")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML ({error})", allowed="a TOML file", fix="correct that line") from error
+    config = _build(Config, raw, str(path.name))
+    if list(config.codec.levels) != sorted(set(config.codec.levels)) or not config.codec.levels:
+        raise ConfigError(
+            f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
+        )
+    return config
+
+
+def as_table(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def _build(kind, value, where: str):
+    """Turn a decoded TOML value into ``kind``: dataclasses, tuples of them, numbers, strings."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise _wrong(where, value, "a table")
+        hints = typing.get_type_hints(kind)
+        for name in value:
+            if name not in hints:
+                raise _wrong(f"{where}: key {name!r}", value[name], f"one of {', '.join(hints)}")
+        required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+        for name in required:
+            if name not in value:
+                raise _wrong(f"{where}: key {name!r}", "missing", "a value")
+        return kind(**{name: _build(hints[name], item, f"{where}: {name}") for name, item in value.items()})
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, value, "a list")
+        return tuple(_build(typing.get_args(kind)[0], item, where) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise _wrong(where, value, f"a value of type {kind.__name__}")
+    return value
+
+
+def _wrong(where: str, value: Any, allowed: str) -> ConfigError:
+    return ConfigError(f"{where} is {value!r}", allowed=allowed, fix="correct the training configuration")

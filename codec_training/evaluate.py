@@ -1,0 +1,149 @@
+"""``weaklink evaluate BUNDLE…``: accuracy of whole test splits over BER and level, as a table, a plot and JSON.
+
+The bits come from the bundle's recording, or from a data set through the integer encoder; they are flipped and go
+through the same engine that serves. Several bundles see the same images and flips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec_training.flips import flipped
+from codec_training.statistics import calibration_error_percent, interval_percent
+from edge_server.engine import Engine
+from semantic_codec.bitstream import pack_symbols, unpack_bits
+from semantic_codec.bundle import Bundle, Recording, find_bundle, load_recording
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.errors import ConfigError
+from semantic_codec.frame import HEADER_BYTES
+from semantic_codec.report import print_table, write_json
+
+BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1, 0.2)
+DRAWS = 3
+COLUMNS = {
+    "bundle": "bundle",
+    "payload_bytes": "payload B",
+    "on_air_bytes": "on air B",
+    "ber": "BER",
+    "accuracy_percent": "accuracy %",
+    "interval_percent": "+-",
+    "calibration_error_percent": "ECE %",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="weaklink evaluate", description=__doc__)
+    parser.add_argument("bundle", nargs="+", help="names (cifar10) or folders of bundles; compared on the same flips")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--recording", action="store_true", help="the bundle's recording (default where it has one)")
+    source.add_argument("--data-set", metavar="NAME", help="cifar10, cifar100, digits or folder:PATH, freshly encoded")
+    parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
+    parser.add_argument("--ber", type=float, nargs="+", default=list(BERS), help="bit error rates (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per point (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the flips (default: %(default)s)")
+    parser.add_argument("--runtime", help="engine runtime (default: the one that serves)")
+    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against BER")
+    arguments = parser.parse_args(argv)
+    check_arguments(arguments.ber, arguments.draws)
+    rows, shared = [], None
+    for name in arguments.bundle:
+        bundle = find_bundle(name)
+        if arguments.data_set:
+            recording = record(bundle, *_test_split(arguments.data_set, arguments.data))
+        elif shared is not None and shared[0].encoder_bin == bundle.encoder_bin:
+            recording = shared[1]
+        else:
+            recording = load_recording(bundle)
+        shared = (bundle, recording)
+        rows += evaluate(bundle, recording, arguments.ber, arguments.draws, arguments.seed, arguments.runtime)
+    print_table(rows, COLUMNS)
+    if arguments.json:
+        write_json(arguments.json, rows, arguments.seed)
+    if arguments.plot:
+        from codec_training.plots import plot_accuracy
+
+        plot_accuracy(rows, Path(arguments.plot))
+    return 0
+
+
+def check_arguments(bers: Sequence[float], draws: int) -> None:
+    for ber in bers:
+        if not 0 <= ber <= 0.5:
+            raise ConfigError(f"--ber is {ber}", allowed="0 to 0.5", fix="give bit error rates, not percent")
+    if draws < 1:
+        raise ConfigError(f"--draws is {draws}", allowed="1 or more", fix="leave it out for 3")
+
+
+def evaluate(
+    bundle: Bundle,
+    recording: Recording,
+    bers: Sequence[float] = BERS,
+    draws: int = DRAWS,
+    seed: int = 0,
+    runtime: str | None = None,
+) -> list[dict[str, Any]]:
+    """One row per level and BER, on every image of the recording, for the bundle's first task."""
+    manifest = bundle.manifest
+    engine = Engine([bundle], **({"runtime": runtime} if runtime else {}))
+    sent = unpack_bits(recording.bitstreams, manifest.bits)
+    rows = []
+    for level in manifest.levels:
+        for ber in bers:
+            right, confidence = correctness(engine, bundle, sent, recording.labels, level.number, ber, draws, seed)
+            rows.append(
+                {
+                    "bundle": manifest.name,
+                    "version": manifest.version,
+                    "family": manifest.family,
+                    "level": level.number,
+                    "payload_bytes": level.payload_bytes,
+                    "on_air_bytes": level.payload_bytes + HEADER_BYTES,
+                    "channel": "bsc",
+                    "ber": ber,
+                    "accuracy_percent": round(float(100 * right.mean()), 3),
+                    "interval_percent": round(interval_percent(right), 3),
+                    "calibration_error_percent": round(calibration_error_percent(confidence.ravel(), right.ravel()), 3),
+                    "images": len(recording.labels),
+                    "draws": len(right),
+                }
+            )
+    return rows
+
+
+def correctness(
+    engine: Engine, bundle: Bundle, sent: np.ndarray, labels: np.ndarray, level: int, ber: float, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which answers are right, bool (draws, N), and their confidence, float32 (draws, N). One draw suffices at BER 0."""
+    manifest = bundle.manifest
+    levels, rates = np.full(len(sent), level), np.full(len(sent), ber, np.float32)
+    rights, confidences = [], []
+    for draw in range(draws if ber else 1):
+        received = flipped(sent, ber, seed, draw)
+        answer = engine.infer_arrays(manifest.name, received, levels, rates, version=manifest.version)
+        probabilities = answer[manifest.tasks[0].name]
+        rights.append(probabilities.argmax(1) == labels)
+        confidences.append(probabilities.max(1))
+    return np.stack(rights), np.stack(confidences)
+
+
+def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
+    """Encode images with the bundle's integer encoder."""
+    symbols = IntegerEncoder.from_bytes(bundle.encoder_bin).encode(images)
+    return Recording(pack_symbols(symbols, bundle.manifest.bits_per_symbol), labels)
+
+
+def _test_split(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
+    from codec_training.datasets import load_dataset
+
+    test = load_dataset(name, folder).test
+    return test.images, test.labels
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

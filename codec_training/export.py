@@ -1,0 +1,226 @@
+"""``weaklink export CONFIG``: write the bundle of a finished training run, and its blind twin beside it.
+
+The integer encoder is checked against NumPy's on the whole test split before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from codec_training.calibrate import fit_temperatures
+from codec_training.checkpoint import load_checkpoint
+from codec_training.config import Config, as_table, load_config
+from codec_training.datasets import Dataset, hold_out, load_dataset
+from codec_training.evaluate import evaluate
+from codec_training.stages import Heads
+from codec_training.train import build
+from semantic_codec.bitstream import pack_symbols, unpack_bits
+from semantic_codec.bundle import (
+    CARD,
+    EDGE,
+    ENCODER,
+    MANIFEST,
+    MAX_BUNDLE_BYTES,
+    RECORDING,
+    SCHEMA_VERSION,
+    Bundle,
+    Recording,
+    load_bundle,
+    load_recording,
+)
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.encoder_format import EncoderProgram
+from semantic_codec.errors import BundleError, NotFound
+from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantized import QuantizedEncoder
+from semantic_codec.report import git_state
+
+# A blind twin has its codec's number plus this, so that both can serve side by side.
+BLIND_OFFSET = 32
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="weaklink export", description=__doc__)
+    parser.add_argument("config", help="the configuration that was trained: a .toml file, or the name of one of ours")
+    parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where the training run lies (default: runs)")
+    parser.add_argument("--bundles", metavar="DIR", help="where the bundles go (default: RUNS/NAME/bundles)")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config)
+    folder = Path(arguments.runs) / config.codec.name
+    dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
+    for path in export_run(folder, dataset, config, Path(arguments.bundles or folder / "bundles")):
+        print(path)
+    return 0
+
+
+def export_run(folder: Path, dataset: Dataset, config: Config, bundles: Path) -> list[Path]:
+    """Write ``<bundles>/<name>/<version>`` and its blind twin; returns both folders.
+
+    NotFound: the run is not finished. BundleError: implementations disagree, or the bundle is too large.
+    """
+    quantized, heads = load_run(folder, config, len(dataset.classes))
+    program = quantized.export()
+    validation, test = (encode_split(program, split.images) for split in (dataset.validation, dataset.test))
+    paths = []
+    for name, codec_id, network in (
+        (config.codec.name, config.codec.codec_id, heads.aware),
+        (f"{config.codec.name}-blind", config.codec.codec_id + BLIND_OFFSET, heads.blind),
+    ):
+        target = bundles / name / str(config.codec.version)
+        manifest = describe(config, dataset, program, network, name, codec_id)
+        manifest["calibration"] = fit_temperatures(
+            _logits(network, manifest), unpack_bits(validation, program.symbols), dataset.validation.labels, len(config.codec.levels)
+        )
+        write_bundle(target, manifest, program, network)
+        np.savez_compressed(target / RECORDING, bitstreams=test, labels=dataset.test.labels.astype(np.uint16))
+        bundle = load_bundle(target)
+        manifest["accuracy"] = evaluate(bundle, load_recording(bundle))
+        write_bundle(target, manifest, program, network)
+        if not network.config.aware:
+            (target / RECORDING).unlink()  # the twin's bitstreams are its codec's
+        (target / CARD).write_text(card(load_bundle(target)))
+        _check_size(target)
+        paths.append(target)
+    return paths
+
+
+def load_run(folder: Path, config: Config, classes: int) -> tuple[QuantizedEncoder, Heads]:
+    """The trained encoder and heads of a finished run."""
+    encoder, heads = QuantizedEncoder(config.encoder), build(config, classes)[1]
+    done = load_checkpoint(folder / "integer", encoder=encoder), load_checkpoint(folder / "tail", heads=heads)
+    wanted = config.training.integer_epochs, config.training.tail_epochs
+    if done != wanted:
+        raise NotFound(
+            f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
+            allowed=f"{wanted[0]} and {wanted[1]}, a finished run",
+            fix=f"run: weaklink train {config.codec.name}",
+        )
+    return encoder, heads.eval()
+
+
+def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
+    """Bitstreams uint8 (N, bytes), the same from PyTorch and from NumPy, else :class:`BundleError`."""
+    reference = IntegerReference(program)
+    symbols = torch.cat([reference(part) for part in torch.from_numpy(images).split(1000)]).numpy()
+    other = IntegerEncoder(EncoderProgram.from_bytes(program.to_bytes())).encode(images)
+    differing = int((symbols != other).sum())
+    if differing:
+        raise BundleError(f"PyTorch and NumPy differ in {differing} symbols", allowed="none", fix="report this as a fault")
+    return pack_symbols(symbols, program.bits_per_symbol)
+
+
+def describe(
+    config: Config, dataset: Dataset, program: EncoderProgram, network: EdgeNetwork, name: str, codec_id: int
+) -> dict[str, Any]:
+    """The manifest but for hashes, calibration and accuracy."""
+    weights = sum(layer.weights.size for layer in program.layers)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "version": config.codec.version,
+        "codec_id": codec_id,
+        "family": config.codec.family,
+        "tasks": [{"name": config.codec.task, "classes": list(dataset.classes)}],
+        "height": program.height,
+        "width": program.width,
+        "input": {"channels": 3, "order": "RGB", "dtype": "uint8", "preprocessing": "none; pixel - 128 is the first layer's"},
+        "symbols": program.symbols,
+        "bits_per_symbol": program.bits_per_symbol,
+        "levels": list(config.codec.levels),
+        "ber_min": 0.0,
+        "ber_max": config.channel.ber_max,
+        "blind_ber": config.codec.blind_ber,
+        "edge": dataclasses.asdict(network.config),
+        "encoder": {"macs": program.macs, "weights": weights, "bytes": len(program.to_bytes())},
+        "training": {
+            "data_set": dataset.name,
+            "train_images": len(dataset.train),
+            "validation_images": len(dataset.validation),
+            "commit": git_state()[0],
+            "date": datetime.now(UTC).date().isoformat(),
+            "config": as_table(config),
+        },
+        "calibration": {},
+        "accuracy": [],
+    }
+
+
+def write_bundle(target: Path, manifest: dict[str, Any], program: EncoderProgram, network: EdgeNetwork) -> None:
+    """Write encoder, weights (bf16) and the manifest with their hashes."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / ENCODER).write_bytes(program.to_bytes())
+    weights = {name: tensor.detach().bfloat16().contiguous() for name, tensor in network.state_dict().items()}
+    # Bytes of our own: safetensors writes files that only their owner may read.
+    (target / EDGE).write_bytes(safetensors.torch.save(weights))
+    hashes = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in (ENCODER, EDGE)}
+    (target / MANIFEST).write_text(json.dumps({**manifest, "files": hashes}, indent=1) + "\n")
+
+
+def card(bundle: Bundle) -> str:
+    """What a person should know before using the bundle, as Markdown."""
+    manifest = bundle.manifest
+    sizes = " or ".join(str(level.payload_bytes) for level in manifest.levels)
+    bers = sorted({row["ber"] for row in manifest.accuracy})
+    lines = [
+        f"# {manifest.name}, version {manifest.version}",
+        "",
+        f"{manifest.height}x{manifest.width} RGB images of {len(manifest.tasks[0].classes)} classes "
+        f"({', '.join(manifest.tasks[0].classes[:10])}{', …' if len(manifest.tasks[0].classes) > 10 else ''}) "
+        f"into {sizes} bytes. Family `{manifest.family}`"
+        + ("." if manifest.edge.get("aware", True) else ": the blind twin, whose decoder is told neither BER nor received share."),
+        "",
+        f"Device encoder: {manifest.encoder['macs']:,} multiply-accumulates, {manifest.encoder['bytes']:,} bytes of integers. "
+        f"Trained on {manifest.training['train_images']:,} images of {manifest.training['data_set']}, "
+        f"confidence calibrated on {manifest.training['validation_images']:,} others, for a BER of {manifest.ber_min:g} to "
+        f"{manifest.ber_max:g}.",
+        "",
+        "Accuracy in % on the whole test split, by payload and bit error rate:",
+        "",
+        "| payload | " + " | ".join(f"{ber:g}" for ber in bers) + " |",
+        "| --- |" + " ---: |" * len(bers),
+    ]
+    for level in manifest.levels:
+        row = {entry["ber"]: entry["accuracy_percent"] for entry in manifest.accuracy if entry["level"] == level.number}
+        lines.append(f"| {level.payload_bytes} B | " + " | ".join(f"{row[ber]:.2f}" for ber in bers) + " |")
+    lines += [
+        "",
+        "Not for decisions about people, and not for images unlike those it was trained on: it answers with one of its classes "
+        "whatever it is shown.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _logits(network: EdgeNetwork, manifest: dict[str, Any]):
+    """``(received uint8 (N, n), level, ber) -> logits`` of the first task."""
+    task = manifest["tasks"][0]["name"]
+
+    @torch.inference_mode()
+    def logits(received: np.ndarray, level: int, ber: float) -> np.ndarray:
+        soft = (torch.from_numpy(received).float() * 2 - 1) * (1 - 2 * ber)
+        soft[:, manifest["levels"][level] * manifest["bits_per_symbol"] :] = 0
+        return network.eval()(soft, torch.full((len(soft),), ber))[task].numpy()
+
+    return logits
+
+
+def _check_size(target: Path) -> None:
+    size = sum(path.stat().st_size for path in target.iterdir())
+    if size > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{target} has {size} bytes", allowed=f"at most {MAX_BUNDLE_BYTES}", fix="make [edge] narrower")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

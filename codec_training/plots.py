@@ -1,0 +1,44 @@
+"""Pictures of results. Matplotlib draws without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
+
+# BER 0 has no place on a logarithmic axis: it is drawn at its left end.
+LEFT_END = 3e-4
+
+
+def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Accuracy against BER, one line per bundle and level, with 95 % intervals."""
+    figure, axes = plt.subplots(figsize=(7, 4.2), dpi=150)
+    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault((row["bundle"], row["payload_bytes"]), []).append(row)
+    for (bundle, size), points in lines.items():
+        points = sorted(points, key=lambda row: row["ber"])
+        axes.errorbar(
+            [max(row["ber"], LEFT_END) for row in points],
+            [row["accuracy_percent"] for row in points],
+            [row["interval_percent"] for row in points],
+            marker="o", markersize=3.5, capsize=2, linewidth=1.4, label=f"{bundle}, {size} B",
+            linestyle="--" if bundle.endswith("-blind") else "-",
+        )  # fmt: skip
+    bers = sorted({row["ber"] for row in rows})
+    axes.set_xscale("log")
+    axes.set_xticks([max(ber, LEFT_END) for ber in bers], [f"{ber:g}" for ber in bers])
+    axes.minorticks_off()
+    axes.set_xlabel("bit error rate of the link")
+    axes.set_ylabel("accuracy on the whole test split, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,203 @@
+"""The three stages of training a codec.
+
+    float    encoder in floats, decoder and tail, all through the channel
+    integer  the same with int8 weights and activations simulated
+    tail     decoder and tail alone, on the very bits that the exported integer encoder sends
+
+In every stage the blind twin, a decoder that is told neither the BER nor the received share, learns from the same bits
+and the same flips; its gradient does not reach the encoder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from codec_training.checkpoint import load_checkpoint, save_checkpoint
+from codec_training.config import Config, as_table
+from codec_training.datasets import Split
+from codec_training.views import Batch, Views
+from semantic_codec.nn.channel import draw_ber, transmit
+from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantizer import binarize
+
+# What is reported after every epoch: (level from the end, BER).
+WATCHED = ((-1, 0.0), (-1, 0.05), (-1, 0.1), (0, 0.0))
+
+
+class Heads(nn.Module):
+    """The BER-aware network and its blind twin."""
+
+    def __init__(self, aware: EdgeNetwork, blind: EdgeNetwork):
+        super().__init__()
+        self.aware, self.blind = aware, blind
+
+
+class Stage:
+    """One stage: what is trained, on which signs, for how long."""
+
+    def __init__(self, name: str, config: Config, folder: Path, heads: Heads, encoder: nn.Module | None, writer):
+        self.name, self.config, self.folder = name, config, folder / name
+        self.heads, self.encoder, self.writer = heads, encoder, writer
+
+    def run(
+        self,
+        epochs: int,
+        learning_rate: float,
+        steps: int,
+        signs: Callable[[int], Iterator[tuple[torch.Tensor, Batch]]],
+        validate: Callable[[], dict[str, float]],
+    ) -> None:
+        """Train ``epochs`` epochs of ``steps`` steps; ``signs(epoch)`` yields (+-1 float (B, n), batch) pairs."""
+        parts = {"heads": self.heads} | ({"encoder": self.encoder} if self.encoder is not None else {})
+        modules = nn.ModuleList(parts.values())
+        optimizer = _optimizer(modules, learning_rate, self.config.training.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * epochs))
+        start = load_checkpoint(self.folder, **parts, optimizer=optimizer, schedule=schedule)
+        for epoch in range(start, epochs):
+            modules.train()
+            total = 0.0
+            progress = tqdm(signs(epoch), total=steps, desc=f"{self.name} {epoch + 1}/{epochs}", mininterval=5)
+            for sent, batch in progress:
+                loss = self._loss(sent, batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach())
+            scores = validate()
+            line = "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
+            print(f"{self.name} epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}  validation % {line}", flush=True)
+            self.writer.add_scalar(f"{self.name}/loss", total / steps, epoch + 1)
+            for name, value in scores.items():
+                self.writer.add_scalar(f"{self.name}/validation {name}", value, epoch + 1)
+            save_checkpoint(
+                self.folder, epoch + 1, as_table(self.config), **parts, optimizer=optimizer, schedule=schedule
+            )
+
+    def _loss(self, sent: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Each image crosses the channel twice: whole, and cut to a random level (tail-drop)."""
+        config = self.config
+        levels = torch.tensor(config.codec.levels)
+        count = len(sent)
+        prefix = torch.cat([levels[-1].expand(count), levels[torch.randint(len(levels), (count,))]])
+        received = transmit(sent.repeat(2, 1), draw_ber(2 * count, config.channel), prefix, config.channel)
+        task = config.codec.task
+        with torch.autocast("cpu", torch.bfloat16):
+            aware = self.heads.aware(received.soft, received.ber)[task]
+            blind = self.heads.blind(received.hard.detach(), received.ber)[task]
+        return self._task_loss(aware.float(), batch) + self._task_loss(blind.float(), batch)
+
+    def _task_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        training = self.config.training
+        loss = F.cross_entropy(logits, batch.labels.repeat(2), label_smoothing=training.label_smoothing)
+        if batch.teacher is None or training.distil == 0:
+            return loss
+        heat = training.teacher_temperature
+        teacher = F.log_softmax(batch.teacher / heat, dim=1).repeat(2, 1)
+        divergence = F.kl_div(F.log_softmax(logits / heat, dim=1), teacher, log_target=True, reduction="batchmean")
+        return (1 - training.distil) * loss + training.distil * heat**2 * divergence
+
+
+def encoder_signs(encoder: nn.Module, views: Views, config: Config, half: bool):
+    """Signs of a trainable encoder, one epoch at a time; ``half`` runs it in bf16."""
+
+    def epoch_signs(epoch: int) -> Iterator[tuple[torch.Tensor, Batch]]:
+        generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
+        for batch in views.batches(config.training.batch, generator):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                latents = encoder(batch.images)
+            yield binarize(latents.float()), batch
+
+    return epoch_signs
+
+
+def recorded_signs(bits: torch.Tensor, views: Views, config: Config):
+    """Signs from recorded bits: uint8 (views, 2, N, bytes), the second axis being mirrored or not."""
+
+    def epoch_signs(epoch: int) -> Iterator[tuple[torch.Tensor, Batch]]:
+        generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
+        order = torch.randperm(len(views), generator=generator)
+        size = config.training.batch
+        for start in range(0, len(views) - size + 1, size):
+            index = order[start : start + size]
+            view = torch.randint(0, views.count, (size,), generator=generator)
+            mirrored = torch.randint(0, bits.shape[1], (size,), generator=generator)
+            signs = unpack_signs(bits[view, mirrored, index], config.codec.levels[-1])
+            teacher = None if views.teacher_logits is None else views.teacher_logits[view, index].float()
+            yield signs, Batch(torch.empty(0), views.labels[index], teacher)
+
+    return epoch_signs
+
+
+def unpack_signs(packed: torch.Tensor, count: int) -> torch.Tensor:
+    """uint8 (B, bytes) -> float (B, count) of +-1."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8)
+    return ((packed[:, :, None] >> shifts) & 1).flatten(1)[:, :count].float() * 2 - 1
+
+
+def record_bits(reference: IntegerReference, views: Views, chunk: int = 1000) -> torch.Tensor:
+    """What the integer encoder sends for every crop, packed: uint8 (views, 2 or 1, N, bytes)."""
+    everything = torch.arange(len(views))
+    weights = (1 << torch.arange(7, -1, -1)).to(torch.uint8)
+    rows = []
+    for view in tqdm(range(views.count), desc="the integer encoder records the crops"):
+        sides = []
+        for mirrored in (False, True) if views.mirror else (False,):
+            symbols = torch.cat(
+                [
+                    reference(views.images(index, torch.full_like(index, view), torch.full(index.shape, mirrored)))
+                    for index in everything.split(chunk)
+                ]
+            )
+            padded = F.pad(symbols, (0, -symbols.shape[1] % 8))
+            sides.append((padded.view(len(symbols), -1, 8) * weights).sum(2, dtype=torch.uint8))
+        rows.append(torch.stack(sides))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, config: Config):
+    """Accuracy on the validation split at :data:`WATCHED` points, with flips from a fixed seed."""
+    labels = torch.from_numpy(split.labels)
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        heads.eval()
+        sent = signs()
+        scores = {}
+        for position, ber in WATCHED:
+            prefix = config.codec.levels[position]
+            generator = torch.Generator().manual_seed(1)
+            flips = torch.rand(sent.shape, generator=generator) < ber
+            known = (torch.arange(sent.shape[1]) < prefix).float()
+            hard = torch.where(flips, -sent, sent) * known
+            rate = torch.full((len(sent),), ber)
+            for name, network, soft in (("", heads.aware, hard * (1 - 2 * ber)), ("blind ", heads.blind, hard)):
+                right = network(soft, rate)[config.codec.task].argmax(1) == labels
+                scores[f"{name}{prefix}b@{ber:g}"] = 100 * float(right.float().mean())
+        return scores
+
+    return validate
+
+
+def _optimizer(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate)
+
+
+def _warm_cosine(steps: int, warm_share: float = 0.05) -> Callable[[int], float]:
+    warm = max(1, int(steps * warm_share))
+    return lambda step: (
+        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / (steps - warm))))
+    )

@@ -1,0 +1,113 @@
+"""``weaklink train CONFIG``: train a codec and write its bundle. Stopped runs go on where they were."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from codec_training.config import Config, load_config
+from codec_training.datasets import Dataset, hold_out, load_dataset
+from codec_training.stages import Heads, Stage, encoder_signs, record_bits, recorded_signs, validator
+from codec_training.teacher import train_teacher
+from codec_training.views import Views
+from semantic_codec.errors import ConfigError
+from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.encoder import FloatEncoder
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantized import QuantizedEncoder
+from semantic_codec.nn.quantizer import binarize
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="weaklink train", description=__doc__)
+    parser.add_argument("config", help="a .toml file, or the name of one of ours: cifar10, digits")
+    parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie or go (default: $WEAKLINK_DATA, else data)")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="checkpoints and TensorBoard logs (default: runs)")
+    parser.add_argument("--bundles", metavar="DIR", help="where the bundle goes (default: RUNS/NAME/bundles)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    arguments = parser.parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    config = load_config(arguments.config)
+    folder = Path(arguments.runs) / config.codec.name
+    dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
+    train(config, dataset, folder)
+    from codec_training.export import export_run
+
+    paths = export_run(folder, dataset, config, Path(arguments.bundles or folder / "bundles"))
+    print("\n".join(f"bundle: {path}" for path in paths))
+    print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")
+    return 0
+
+
+def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
+    """Fresh networks from the seed."""
+    torch.manual_seed(config.training.seed)
+    encoder = FloatEncoder(config.encoder)
+    bits, tasks = config.codec.levels[-1], {config.codec.task: classes}
+    blind = config.edge.__class__(**{**vars(config.edge), "aware": False})
+    return encoder, Heads(EdgeNetwork(bits, tasks, config.edge), EdgeNetwork(bits, tasks, blind))
+
+
+def check_fit(config: Config, dataset: Dataset) -> None:
+    """Refuse a configuration that does not fit its data set or itself, before any epoch is spent."""
+    if dataset.shape[:2] != (config.encoder.height, config.encoder.width):
+        raise ConfigError(
+            f"the encoder takes {config.encoder.height}x{config.encoder.width} images, {dataset.name} has "
+            f"{dataset.shape[0]}x{dataset.shape[1]}",
+            allowed="one size",
+            fix="set [encoder] height and width to the data set's",
+        )
+    symbols = QuantizedEncoder(config.encoder).export().symbols
+    if symbols != config.codec.levels[-1]:
+        raise ConfigError(
+            f"the encoder yields {symbols} symbols, the longest level has {config.codec.levels[-1]}",
+            allowed="the same number",
+            fix="correct [codec] levels or [encoder] latent_channels",
+        )
+
+
+def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEncoder, Heads]:
+    """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
+    check_fit(config, dataset)
+    training = config.training
+    encoder, heads = build(config, len(dataset.classes))
+    views = Views(dataset.train, training)
+    if config.teacher is not None and training.distil > 0:
+        teacher = train_teacher(dataset, config.teacher, folder / "teacher")
+        views.distil(teacher, folder / "teacher_logits.npy")
+    steps = len(views) // training.batch
+    held_out = torch.from_numpy(dataset.validation.images)
+    with SummaryWriter(folder / "tensorboard") as writer:
+        encoder.to(memory_format=torch.channels_last)
+        check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config)
+        Stage("float", config, folder, heads, encoder, writer).run(
+            training.float_epochs, training.learning_rate, steps, encoder_signs(encoder, views, config, half=True), check
+        )
+        quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
+        quantized.to(memory_format=torch.channels_last)
+        check = validator(heads, lambda: _signs(quantized, held_out), dataset.validation, config)
+        Stage("integer", config, folder, heads, quantized, writer).run(
+            training.integer_epochs, training.integer_learning_rate, steps,
+            encoder_signs(quantized, views, config, half=False), check,
+        )  # fmt: skip
+        reference = IntegerReference(quantized.export())
+        check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config)
+        Stage("tail", config, folder, heads, None, writer).run(
+            training.tail_epochs, training.tail_learning_rate, steps,
+            recorded_signs(record_bits(reference, views), views, config), check,
+        )  # fmt: skip
+    return quantized, heads
+
+
+@torch.no_grad()
+def _signs(encoder: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    encoder.eval()
+    return torch.cat([binarize(encoder(part)) for part in images.split(1000)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

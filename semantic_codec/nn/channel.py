@@ -1,0 +1,89 @@
+"""The channel that codecs are trained through: true bit flips on the true bits, then erasures and a cut prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ChannelConfig:
+    """Per sample: BER 0 with probability ``clean_share``, else log-uniform in ``ber_min``..``ber_max``.
+
+    A share ``burst_share`` of the noisy samples has its flips in bursts (bad state BER 0.5, mean length
+    ``burst_bits``); a share ``erasure_share`` of all samples loses one contiguous run of up to ``erasure_max`` of its bits.
+    """
+
+    ber_min: float = 1e-3
+    ber_max: float = 0.25
+    clean_share: float = 0.3
+    burst_share: float = 0.1
+    burst_bits: float = 16.0
+    erasure_share: float = 0.1
+    erasure_max: float = 0.3
+
+
+@dataclass
+class Received:
+    """What the decoder gets: ``signs`` float (B, n) of +-1 after flips, ``ber`` float (B,), ``known`` bool (B, n)."""
+
+    signs: torch.Tensor
+    ber: torch.Tensor
+    known: torch.Tensor
+
+    @property
+    def soft(self) -> torch.Tensor:
+        """Posterior means (1 - 2p) r, 0 where erased or beyond the prefix."""
+        return self.signs * (1 - 2 * self.ber)[:, None] * self.known
+
+    @property
+    def hard(self) -> torch.Tensor:
+        """The received signs without the BER: what a blind decoder sees."""
+        return self.signs * self.known
+
+
+def draw_ber(count: int, config: ChannelConfig, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Bit error rates float (count,)."""
+    low, high = torch.log(torch.tensor([config.ber_min, config.ber_max]))
+    ber = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
+    return torch.where(torch.rand(count, generator=generator) < config.clean_share, 0.0, ber)
+
+
+def transmit(
+    signs: torch.Tensor,
+    ber: torch.Tensor,
+    prefix: torch.Tensor,
+    config: ChannelConfig,
+    generator: torch.Generator | None = None,
+) -> Received:
+    """Send ``signs`` float (B, n) of +-1 at ``ber`` (B,), keeping the first ``prefix`` (B,) bits.
+
+    Flips multiply by -1, so the gradient passes with the sign that arrived.
+    """
+    count, bits = signs.shape
+    flips = torch.rand(count, bits, generator=generator) < ber[:, None]
+    bursty = torch.rand(count, generator=generator) < config.burst_share
+    if bursty.any():
+        flips[bursty] = _burst_flips(ber[bursty], bits, config.burst_bits, generator)
+    known = torch.arange(bits) < prefix[:, None]
+    start = torch.rand(count, generator=generator) * prefix
+    length = torch.rand(count, generator=generator) * config.erasure_max * prefix
+    length = torch.where(torch.rand(count, generator=generator) < config.erasure_share, length, 0.0)
+    position = torch.arange(bits)
+    known &= ~((position >= start[:, None]) & (position < (start + length)[:, None]))
+    return Received(torch.where(flips, -signs, signs), ber, known)
+
+
+def _burst_flips(ber: torch.Tensor, bits: int, length: float, generator) -> torch.Tensor:
+    """Gilbert-Elliott flips, bool (B, bits): flips at 0.5 in a bad state of mean ``length``, none in the good one."""
+    bad_share = (2 * ber).clamp(max=0.95)
+    leave = 1 / length
+    enter = leave * bad_share / (1 - bad_share)
+    draws = torch.rand(len(ber), bits + 1, generator=generator)
+    bad = draws[:, 0] < bad_share
+    states = torch.empty(len(ber), bits, dtype=torch.bool)
+    for index in range(bits):
+        states[:, index] = bad
+        bad = torch.where(bad, draws[:, index + 1] >= leave, draws[:, index + 1] < enter)
+    return states & (torch.rand(len(ber), bits, generator=generator) < 0.5)

@@ -1,0 +1,101 @@
+"""The edge's half: a BER-conditioned decoder and the tails.
+
+    soft bits (B, n) -> Linear -> residual blocks, each scaled and shifted by what the channel said -> one head per task
+
+The channel enters twice: each bit as its posterior mean (exact for equiprobable bits), and BER and received share
+as feature-wise scale and shift (FiLM; Perez et al., arXiv 1709.07871).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from semantic_codec.bundle import EDGE, Bundle
+from semantic_codec.errors import BundleError
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """``aware`` False gives the blind twin: the same network, told neither the BER nor the received share."""
+
+    width: int = 768
+    blocks: int = 3
+    condition: int = 64
+    dropout: float = 0.1
+    aware: bool = True
+
+
+class ConditionedBlock(nn.Module):
+    """``x + Linear(GELU(scale * norm(x) + shift))`` with scale and shift from the channel's condition."""
+
+    def __init__(self, config: EdgeConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.film = nn.Linear(config.condition, 2 * config.width) if config.aware else None
+        self.linear = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        h = self.norm(x)
+        if self.film is not None:
+            scale, shift = self.film(condition).chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return x + self.linear(self.dropout(F.gelu(h)))
+
+
+class EdgeNetwork(nn.Module):
+    """(soft float (B, n), ber float (B,)) -> {task: logits float (B, classes)}.
+
+    ``soft`` is 0 where a bit was erased or lies beyond the prefix.
+    """
+
+    def __init__(self, bits: int, tasks: dict[str, int], config: EdgeConfig):
+        super().__init__()
+        self.config = config
+        self.condition = (
+            nn.Sequential(nn.Linear(3, config.condition), nn.GELU(), nn.Linear(config.condition, config.condition), nn.GELU())
+            if config.aware
+            else None
+        )
+        self.embed = nn.Linear(bits, config.width)
+        self.blocks = nn.ModuleList(ConditionedBlock(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.width)
+        self.heads = nn.ModuleDict({task: nn.Linear(config.width, classes) for task, classes in tasks.items()})
+
+    def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
+        condition = None
+        if self.condition is not None:
+            received = (soft != 0).to(soft.dtype).mean(1)
+            condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, received], dim=1))
+        else:
+            soft = torch.sign(soft)
+        x = self.embed(soft)
+        for block in self.blocks:
+            x = block(x, condition)
+        x = self.norm(x)
+        return {task: head(x) for task, head in self.heads.items()}
+
+
+def load_edge_network(bundle: Bundle) -> EdgeNetwork:
+    """The bundle's network in float32 evaluation mode; :class:`BundleError` where weights and manifest do not fit."""
+    manifest = bundle.manifest
+    try:
+        config = EdgeConfig(**manifest.edge)
+        network = EdgeNetwork(manifest.bits, {task.name: len(task.classes) for task in manifest.tasks}, config)
+        weights = safetensors.torch.load_file(bundle.folder / EDGE)
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise BundleError(
+            f"{EDGE} does not fit the manifest ({error})",
+            allowed="the weights that the manifest's edge, tasks and symbols describe",
+            fix="export the bundle again",
+        ) from error
+    return network.eval().requires_grad_(False)
