@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from edge_server.devices import WINDOW, DeviceTable, RememberedAnswer
+
+HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 1)
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def table(clock: FakeClock) -> DeviceTable:
+    return DeviceTable(limit=3, answers=2, clock=clock, max_age=30.0)
+
+
+def test_a_repeated_sequence_is_a_duplicate_within_the_window(table: DeviceTable):
+    for sequence in range(1, WINDOW + 1):
+        assert table.accept_frame("7", sequence, HERE) is None
+    assert table.accept_frame("7", 1, HERE) is table.frame("7", 1)
+    assert table.accept_frame("7", WINDOW, HERE) is not None
+    assert table.accept_frame("7", WINDOW + 1, HERE) is None
+    assert table.accept_frame("7", 1, HERE) is None, "64 others came since"
+
+
+def test_devices_do_not_share_a_window(table: DeviceTable):
+    assert table.accept_frame("7", 5, HERE) is None
+    assert table.accept_frame("8", 5, HERE) is None
+
+
+def test_a_restart_from_zero_is_accepted_and_clears_the_window(table: DeviceTable):
+    for sequence in (0, 1, 2):
+        assert table.accept_frame("7", sequence, HERE) is None
+    for sequence in (0, 1, 2):
+        assert table.accept_frame("7", sequence, HERE) is None
+    assert table.accept_frame("7", 2, HERE) is not None
+
+
+def test_zero_right_behind_zero_is_a_retry(table: DeviceTable):
+    assert table.accept_frame("7", 0, HERE) is None
+    assert table.accept_frame("7", 0, HERE) is not None
+
+
+def test_an_old_frame_does_not_block_its_number(table: DeviceTable, clock: FakeClock):
+    assert table.accept_frame("7", 0, HERE) is None
+    clock.now = 31.0
+    assert table.accept_frame("7", 0, HERE) is None
+
+
+def test_a_frame_without_an_answer_may_come_again(table: DeviceTable):
+    table.accept_frame("7", 4, HERE)
+    table.forget_frame("7", 4)
+    assert table.accept_frame("7", 4, HERE) is None
+
+
+def test_failures_push_up_the_estimate_of_the_device_that_speaks_from_there(table: DeviceTable):
+    for device, source in (("7", HERE), ("8", THERE)):
+        table.accept_frame(device, 1, source)
+        table.open(device).evidence().update(0, 144)
+    before = table.estimated_ber("7")
+    table.failed_from(HERE)
+    table.failed_from(("192.0.2.1", 9))
+    assert table.estimated_ber("7") > before
+    assert table.estimated_ber("8") == before
+    assert table.estimated_ber("9") is None
+
+
+def test_memory_is_bounded(table: DeviceTable):
+    for number in range(10):
+        table.accept_frame(str(number), 1, ("10.0.0.3", number))
+        for sequence in range(5):
+            table.remember(str(number), sequence, RememberedAnswer("toy", 0.0, {}))
+    assert len(table) == 3
+    assert table.find("6") is None
+    assert table.remembered("9", 2) is None
+    assert table.remembered("9", 4) is not None
+
+
+def test_the_least_recently_used_device_is_forgotten(table: DeviceTable):
+    for device in ("a", "b", "c", "a", "d"):
+        table.open(device)
+    assert table.find("a") is not None and table.find("b") is None

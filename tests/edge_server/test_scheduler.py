@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_server.engine import EngineAnswer
+from edge_server.jobs import Call, Job
+from edge_server.scheduler import Limits, Scheduler, form_batch
+from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
+
+LIMITS = Limits(queue=8, batch=4)
+
+
+def make_job(deadline: float = 100.0, cancelled: bool = False) -> Job:
+    return Job(Call("test", b""), lambda job: None, received=0.0, deadline=deadline, cancelled=cancelled)
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeEngine:
+    """Answers when told to; remembers the batches it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.error: Exception | None = None
+
+    def infer(self, requests) -> list[EngineAnswer]:
+        self.batches.append(len(requests))
+        self.free.wait(10)
+        if self.error:
+            raise self.error
+        return [EngineAnswer({}, 0.0, 0.0) for _ in requests]
+
+
+class Rig:
+    def __init__(self, scheduler: Scheduler, engine: FakeEngine, clock: FakeClock, ended: list[Job]):
+        self.scheduler, self.engine, self.clock, self.ended = scheduler, engine, clock, ended
+
+    async def until_ended(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.ended) < count:
+                await asyncio.sleep(0.001)
+
+    async def until_batches(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.engine.batches) < count:
+                await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def rig():
+    engine, clock, ended = FakeEngine(), FakeClock(), []
+    with ThreadPoolExecutor(1) as executor:
+        scheduler = Scheduler(engine.infer, executor, ended.append, LIMITS, clock, lambda size: None)
+        scheduler.start()
+        yield Rig(scheduler, engine, clock, ended)
+        engine.free.set()
+        await scheduler.drain(5)
+
+
+def test_a_lone_request_goes_at_once():
+    job = make_job()
+    assert form_batch(deque([job]), 0.0, LIMITS) == ([job], [])
+
+
+def test_late_and_cancelled_jobs_take_no_place():
+    late, gone, good = make_job(deadline=5.0), make_job(cancelled=True), [make_job() for _ in range(5)]
+    batch, given_up = form_batch([late, good[0], gone, *good[1:]], 5.0, LIMITS)
+    assert batch == good[:4]
+    assert given_up == [late, gone]
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), max_size=8), st.floats(0, 10), st.integers(1, 8))
+def test_a_batch_is_a_prefix_of_the_queue_in_order(shapes, now, size):
+    queue = [make_job(deadline, cancelled) for deadline, cancelled in shapes]
+    before = list(queue)
+    batch, given_up = form_batch(queue, now, Limits(queue=8, batch=size))
+    assert queue == before
+    assert len(batch) <= size
+    seen = queue[: len(batch) + len(given_up)]
+    assert batch == [job for job in seen if not job.cancelled and job.deadline > now]
+    assert given_up == [job for job in seen if job.cancelled or job.deadline <= now]
+    assert len(seen) == len(queue) or len(batch) == size
+
+
+async def test_what_gathers_while_the_engine_works_shares_the_next_batch():
+    async with rig() as it:
+        it.engine.free.clear()
+        it.scheduler.put(make_job())
+        await it.until_batches(1)
+        for _ in range(6):
+            it.scheduler.put(make_job())
+        it.engine.free.set()
+        await it.until_ended(7)
+        assert it.engine.batches == [1, 4, 2]
+        assert all(job.answer and not job.error for job in it.ended)
+
+
+async def test_a_full_queue_refuses_and_every_accepted_job_ends_once():
+    async with rig() as it:
+        it.engine.free.clear()
+        it.scheduler.put(make_job())
+        await it.until_batches(1)
+        waiting = [make_job() for _ in range(LIMITS.queue)]
+        for job in waiting:
+            it.scheduler.put(job)
+        assert it.scheduler.depth == LIMITS.queue
+        with pytest.raises(QueueFull, match="8 requests are waiting"):
+            it.scheduler.put(make_job())
+        it.engine.free.set()
+        await it.until_ended(9)
+        assert it.ended[1:] == waiting
+
+
+async def test_deadlines_hold_before_and_behind_the_engine():
+    async with rig() as it:
+        it.engine.free.clear()
+        inside, queued, patient = make_job(deadline=1.0), make_job(deadline=1.0), make_job()
+        it.scheduler.put(inside)
+        await it.until_batches(1)
+        it.scheduler.put(queued)
+        it.scheduler.put(patient)
+        it.clock.now = 2.0
+        it.engine.free.set()
+        await it.until_ended(3)
+        assert isinstance(inside.error, DeadlineExceeded)
+        assert isinstance(queued.error, DeadlineExceeded)
+        assert patient.answer is not None
+        assert it.engine.batches == [1, 1]
+
+
+async def test_a_failing_engine_fails_its_batch_and_nothing_else():
+    async with rig() as it:
+        it.engine.error = RuntimeError("no such operator")
+        failed = make_job()
+        it.scheduler.put(failed)
+        await it.until_ended(1)
+        assert type(failed.error) is WeaklinkError and "no such operator" in str(failed.error)
+        it.engine.error = None
+        good = make_job()
+        it.scheduler.put(good)
+        await it.until_ended(2)
+        assert good.answer is not None
+
+
+async def test_drain_finishes_the_queue_and_refuses_what_comes_later():
+    async with rig() as it:
+        it.engine.free.clear()
+        for _ in range(6):
+            it.scheduler.put(make_job())
+        draining = asyncio.create_task(it.scheduler.drain(5))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            it.scheduler.put(make_job())
+        it.engine.free.set()
+        await draining
+        assert len(it.ended) == 6 and all(job.answer for job in it.ended)
+
+
+async def test_drain_gives_up_in_time():
+    async with rig() as it:
+        it.engine.free.clear()
+        it.scheduler.put(make_job())
+        await it.until_batches(1)
+        waiting = make_job()
+        it.scheduler.put(waiting)
+        await it.scheduler.drain(0.01)
+        assert isinstance(waiting.error, Unavailable)
