@@ -68,5 +68,8 @@ class Emulator:
             link.reset()
 
     async def close(self) -> None:
-        for name in list(self._proxies):
-            await self.delete(name)
+        """Stop every link."""
+        async with self._changing:
+            proxies = list(self._proxies.values())
+            self._proxies.clear()
+            await asyncio.gather(*(proxy.stop() for proxy in proxies))

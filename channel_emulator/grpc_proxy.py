@@ -130,9 +130,9 @@ class GrpcProxy(grpc.GenericRpcHandler):
         try:
             response = await call
         except grpc.aio.AioRpcError as error:
-            await context.send_initial_metadata(_plain(error.initial_metadata()))
+            await _send_initial(context, error.initial_metadata())
             await context.abort(error.code(), error.details() or "", _plain(error.trailing_metadata()))
-        await context.send_initial_metadata(_plain(await call.initial_metadata()))
+        await _send_initial(context, await call.initial_metadata())
         context.set_trailing_metadata(_plain(await call.trailing_metadata()))
         replies = self.link.carry("down", device, response, self._clock())
         if not replies:
@@ -203,6 +203,12 @@ def _device(message: edge_pb2.InferRequest | edge_pb2.InferResponse) -> str:
 
 def _plain(metadata: grpc.aio.Metadata | None) -> Metadata:
     return tuple(metadata or ())
+
+
+async def _send_initial(context: grpc.aio.ServicerContext, metadata: grpc.aio.Metadata | None) -> None:
+    """Send the upstream's initial metadata; where it has none, gRPC does so on its own and spares a wake-up."""
+    if metadata:
+        await context.send_initial_metadata(_plain(metadata))
 
 
 def _request_metadata(context: grpc.aio.ServicerContext) -> Metadata:

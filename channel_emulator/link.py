@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from channel_emulator.address import Address
@@ -78,6 +79,11 @@ class Device:
         self.index = index
         self.chains: dict[str, Chain] = {}
         self.tallies = {direction: Tally() for direction in DIRECTIONS}
+
+
+def _device_json(key: Hashable, device: Device) -> dict[str, object]:
+    name = str(Address(*key[:2])) if isinstance(key, tuple) else str(key)
+    return {"device": name} | {direction: device.tallies[direction].as_json() for direction in DIRECTIONS}
 
 
 class Link:
@@ -164,10 +170,8 @@ class Link:
         for direction in DIRECTIONS:
             stats[direction] = self.tallies[direction].as_json() | {"channels": self._channels_json(direction)}
         answer["stats"] = stats
-        answer["devices"] = [
-            {"device": str(Address(*key[:2]) if isinstance(key, tuple) else key)} | {direction: device.tallies[direction].as_json() for direction in DIRECTIONS}
-            for key, device in list(reversed(self.devices.items()))[:SHOWN_DEVICES]
-        ]
+        latest = islice(reversed(self.devices.items()), SHOWN_DEVICES)
+        answer["devices"] = [_device_json(key, device) for key, device in latest]
         return answer
 
     def _channels_json(self, direction: str) -> list[dict[str, object]]:

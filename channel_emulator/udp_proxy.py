@@ -16,7 +16,7 @@ from semantic_codec.errors import AlreadyExists, ConfigError, Unavailable
 # Frames taken per wake-up: enough to keep up in bursts, few enough to let timers and the control API run between.
 FRAMES_PER_WAKE = 64
 MAX_DATAGRAM = 65_535
-# Burst of frames that the kernel holds for us; the usual 208 KiB is about 270 small frames.
+# For bursts of frames that come faster than they are read; the kernel grants it up to its own limit (rmem_max).
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 RESOLVE_SECONDS = 5.0
 
@@ -47,7 +47,7 @@ class UdpProxy:
         self._sessions: OrderedDict[tuple, socket.socket] = OrderedDict()
 
     async def start(self) -> None:
-        """Bind and begin. Unavailable: unknown upstream. AlreadyExists: the port is taken. ConfigError: no such host."""
+        """Bind and begin. Unavailable: unknown host. AlreadyExists: the port is taken. ConfigError: not bindable."""
         self._loop = asyncio.get_running_loop()
         self._family, self._upstream = await resolve("upstream", self.link.settings.upstream)
         self._socket = await bind_datagram(self.link.settings.listen)

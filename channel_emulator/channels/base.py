@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(slots=True)
 class Transmission:
-    """Bytes on their way. `time` is in seconds on the link's clock: now on entry, the time of arrival behind a delay."""
+    """Bytes on their way. `time` is in seconds on the link's clock: now on entry, that of arrival behind a delay."""
 
     data: bytes
     time: float
@@ -22,7 +22,7 @@ class Channel:
     """One effect of the link. Subclasses are dataclasses whose fields are the settings, checked in `__post_init__`.
 
     A channel that loses a transmission returns an empty list; `drop_outcome` is the frame outcome that this counts as.
-    `counts` is what the channel did so far, by its own words ("bits", "flipped", "lost", ...).
+    `counts` is what the channel did so far, by its own words ("bits", "flipped", "lost", ...), for all devices of a link.
     """
 
     name: ClassVar[str]

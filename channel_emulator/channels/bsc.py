@@ -20,7 +20,8 @@ class BinarySymmetric(BitChannel):
     ber: float
 
     def __post_init__(self) -> None:
-        self.ber = checks.number("bsc ber", self.ber, 0.0, 0.5, fix="a BER above 0.5 is the same link with bits inverted")
+        fix = "a BER above 0.5 is the same link with its bits inverted"
+        self.ber = checks.number("bsc ber", self.ber, 0.0, 0.5, fix=fix)
 
     @property
     def expected_ber(self) -> float:

@@ -94,7 +94,7 @@ class Trace(BitChannel):
     def flip_mask(
         self, n_frames: int, n_bits: int, rng: np.random.Generator, times_s: Sequence[float] | None = None
     ) -> np.ndarray:
-        """As every bit channel; the first time ever given is the start, and no times spread the frames over one round."""
+        """As every bit channel; the first time ever given is the start, and without times one round is covered."""
         if times_s is None:
             times = np.arange(n_frames) * (self._holds.sum() / max(n_frames, 1))
         else:

@@ -42,7 +42,8 @@ def test_ranges_after_a_cut_lie_inside_and_do_not_overlap(bitstream, data):
     first = data.draw(st.integers(0, bits - 1))
     count = data.draw(st.integers(1, bits - first))
     kept = data.draw(st.integers(0, len(bitstream)))
-    damaged = edge_pb2.InferRequest.FromString(damaged_request(request_of(bitstream, [(first, count)]), bitstream[:kept]))
+    request = request_of(bitstream, [(first, count)])
+    damaged = edge_pb2.InferRequest.FromString(damaged_request(request, bitstream[:kept]))
     missing = [False] * bits
     for start, length in ranges_of(damaged):
         for bit in range(start, start + length):

@@ -74,7 +74,7 @@ def test_a_busy_port_is_named(capsys):
         ("{", "no JSON"),
         ("[]", "another shape"),
         ('{"links": [{"name": "radio"}]}', "lacks 'kind'"),
-        ('{"links": [{"name": "a", "kind": "udp", "upstream": "b:1", "up": [{"channel": "bsc"}]}]}', "lacks its setting"),
+        ('{"links": [{"name": "a", "kind": "udp", "upstream": "b:1", "up": [{"channel": "bsc"}]}]}', "its setting"),
     ],
 )
 def test_a_wrong_config_ends_the_start(tmp_path, capsys, text, words):
