@@ -18,8 +18,8 @@ PRIOR_ERRORS, PRIOR_BITS = 0.5, 20.0
 FORGETTING = 61 / 64
 """Half of the evidence is 14.4 frames old or younger; a long steady state weighs as 42 frames would."""
 
-FAILURE_BITS, FAILURE_ERRORS = 144, 22
-"""A header that could not be read counts as a pilot of BER 0.15, where about four in five headers are lost or were near it."""
+FAILURE_BITS, FAILURE_ERRORS = 144, 26
+"""A header that could not be read counts as a pilot of BER 0.18: those that are lost have 24 to 30 errors in 144."""
 
 
 class BerEstimator:
