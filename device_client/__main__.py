@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from device_client.device import Device, Sample
@@ -15,8 +16,8 @@ from device_client.messages import Delivery
 from device_client.noise import BitFlips
 from device_client.samples import image_samples, recording_samples
 from device_client.tally import Tally
-from device_client.transports import create_transport, transport_names
-from semantic_codec.bundle import find_bundle
+from device_client.transports import transport_names
+from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -72,31 +73,26 @@ def send(options: argparse.Namespace) -> int:
     _check(options)
     bundle = find_bundle(options.codec)
     samples = recording_samples(bundle) if options.recording else image_samples(options.paths, bundle)
-    device = Device(bundle, _transport(options), device=options.device_id)
-    feedback = _feedback(options)
-    tally = Tally(time.monotonic)
-    stop = StopSignal()
-    status = _StatusLine(options.status_every)
-    try:
-        with device, stop:
-            deliveries = device.stream(
-                _sequence(samples, options, stop),
-                options.level,
-                options.ber_estimate,
-                window=options.window,
-                rate=options.rate,
-            )
-            for sample, delivery in deliveries:
-                tally.add(sample.label, delivery)
-                _give_up_on_silence(tally, delivery, options)
-                if feedback is not None and delivery.answer is not None and sample.label is not None:
-                    feedback.post(device.number, delivery.request.sequence, sample.label, codec=bundle.manifest.name)
-                if not options.recording:
-                    print(_image_line(sample, delivery))
-                status.show(tally)
-    finally:
-        if feedback is not None:
-            feedback.close()
+    tally, status = Tally(time.monotonic), _StatusLine(options.status_every)
+    with ExitStack() as open_things:
+        feedback = _feedback(options, open_things)
+        device = open_things.enter_context(_device(bundle, options))
+        stop = open_things.enter_context(StopSignal())
+        deliveries = device.stream(
+            _sequence(samples, options, stop),
+            options.level,
+            options.ber_estimate,
+            window=options.window,
+            rate=options.rate,
+        )
+        for sample, delivery in deliveries:
+            tally.add(sample.label, delivery)
+            _give_up_on_silence(tally, delivery)
+            if feedback is not None and delivery.answer is not None and sample.label is not None:
+                feedback.post(device.number, delivery.request.sequence, sample.label, codec=bundle.manifest.name)
+            if not options.recording:
+                print(_image_line(sample, delivery))
+            status.show(tally)
     if not tally.answered and tally.sent:
         raise _silent(tally, delivery.error)
     _finish(tally, bundle.manifest.name, delivery.request.level if tally.sent else options.level, options)
@@ -139,22 +135,24 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _transport(options: argparse.Namespace):
-    return create_transport(
+def _device(bundle: Bundle, options: argparse.Namespace) -> Device:
+    return Device(
+        bundle,
         options.transport,
         options.to or DEFAULT_ADDRESS[options.transport],
+        device=options.device_id,
         timeout_s=DEFAULT_TIMEOUT_S[options.transport] if options.timeout is None else options.timeout,
         retries=options.retries,
         damage=None if options.ber is None else BitFlips(options.ber, options.seed),
     )
 
 
-def _feedback(options: argparse.Namespace):
+def _feedback(options: argparse.Namespace, open_things: ExitStack):
     if options.feedback is None:
         return None
     from device_client.feedback import Feedback  # loads gRPC, which raw frames do without
 
-    return Feedback(options.feedback)
+    return open_things.enter_context(closing(Feedback(options.feedback)))
 
 
 def _sequence(samples: Iterable[Sample], options: argparse.Namespace, stop: StopSignal) -> Iterator[Sample]:
@@ -165,7 +163,7 @@ def _sequence(samples: Iterable[Sample], options: argparse.Namespace, stop: Stop
         yield sample
 
 
-def _give_up_on_silence(tally: Tally, delivery: Delivery, options: argparse.Namespace) -> None:
+def _give_up_on_silence(tally: Tally, delivery: Delivery) -> None:
     """Raises where nothing was ever answered: refused outright, or silent for too long."""
     if tally.answered or delivery.error is None:
         return

@@ -15,6 +15,7 @@ from semantic_codec.bundle import Bundle, Level, find_bundle
 from semantic_codec.errors import InvalidRequest
 
 LARGEST_DEVICE = 0xFFFF
+FIRST_SEQUENCES = 4096
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Device:
             transport = create_transport(transport, address, **settings)
         self.transport = transport
         self._sequences = 1 << transport.sequence_bits
-        self._sequence = secrets.randbelow(self._sequences) if first_sequence is None else first_sequence
+        self._sequence = secrets.randbelow(FIRST_SEQUENCES) if first_sequence is None else first_sequence
         self._feedback_address, self._feedback = feedback, None
 
     def __enter__(self) -> Device:

@@ -134,7 +134,7 @@ class _StreamLine(Line):
 
     def _read(self, stream: _OpenStream, item) -> list[tuple[int, Answer | WeaklinkError]]:
         if isinstance(item, edge_pb2.InferResponse):
-            sequence = int(item.request_id)
+            sequence = item.sequence
             self._unanswered.discard(sequence)
             if item.HasField("error"):
                 return [(sequence, from_status(item.error.status, item.error.message, self._address, self._timeout_s))]
@@ -185,7 +185,6 @@ class _OpenStream:
 
 def to_message(request: Request, damage: Callable[[bytes], bytes]) -> edge_pb2.InferRequest:
     return edge_pb2.InferRequest(
-        request_id=str(request.sequence),
         bitstream=damage(request.payload),
         ber_estimate=request.ber_estimate,
         erased=[edge_pb2.BitRange(first_bit=first, bit_count=count) for first, count in request.erased],
