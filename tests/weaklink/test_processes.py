@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from semantic_codec.errors import Unavailable
+from weaklink.processes import Service
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_service_is_ready_inside_and_gone_outside():
+    with Service(["emulate", "--control-port", "0"]) as emulator:
+        host, _, port = emulator.ready["control"].rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+        assert alive(emulator.process.pid)
+    assert emulator.process.returncode == 0
+    assert not alive(emulator.process.pid)
+
+
+def test_it_is_gone_after_an_error_too():
+    with pytest.raises(ZeroDivisionError), Service(["emulate", "--control-port", "0"]) as emulator:
+        1 / 0
+    assert not alive(emulator.process.pid)
+
+
+def test_a_busy_port_is_told_with_the_services_own_words():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        service = Service(["emulate", "--control-port", port])
+        with pytest.raises(Unavailable, match=f"{port}.*ended before it was ready.*{port}.*taken"):
+            service.__enter__()
+    assert not alive(service.process.pid)
+
+
+def test_a_service_that_never_gets_ready_is_stopped():
+    service = Service(["emulate", "--control-port", "0"], start_s=0.0)
+    with pytest.raises(Unavailable, match="within 0 s"):
+        service.__enter__()
+    assert not alive(service.process.pid)
