@@ -1,0 +1,169 @@
+"""The admin door, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.edge_server.conftest import make_bundle, running, sample
+from tests.edge_server.test_service import Gate
+
+PAYLOAD = bytes(range(8))
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+@contextlib.asynccontextmanager
+async def http(address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=10, trust_env=False) as client:
+        yield client
+
+
+def body(**fields) -> dict:
+    return {"bitstream": base64.b64encode(PAYLOAD).decode(), "codec": "toy"} | fields
+
+
+async def test_json_and_octets_give_the_same_answer(bundle_root: Path):
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        asked = body(ber_estimate=0.03, level=2, erased=[[0, 4], [10, 2]], top_k=2, device="cam", sequence=3)
+        as_json = await client.post("/v1/infer", json=asked)
+        query = "codec=toy&ber_estimate=0.03&level=2&erased=0:4&erased=10:2&top_k=2&device=cam&sequence=3"
+        as_octets = await client.post(f"/v1/infer?{query}", content=PAYLOAD, headers=OCTETS)
+        assert as_json.status_code == as_octets.status_code == 200
+        first, second = as_json.json(), as_octets.json()
+        first.pop("times"), second.pop("times")
+        assert first == second
+        assert first["ber_source"] == "BER_SOURCE_REQUEST" and first["sequence"] == 3
+        assert [len(result["top"]) for result in first["results"]] == [2, 2]
+        assert sample(server, "weaklink_requests_total", transport="http", codec="toy", outcome="ok") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "http_status", "status", "told"),
+    [
+        (body(ber_estimate=0.7), 400, "INVALID_ARGUMENT", "ber_estimate is 0.7; allowed: 0 to 0.5"),
+        (body(ber_estimate="much"), 400, "INVALID_ARGUMENT", "much"),
+        (json.dumps(body(ber_estimate=float("nan"))), 400, "INVALID_ARGUMENT", "ber_estimate is nan"),
+        (body(bitstream="AAA"), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(bitstream="!!!!"), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(bitstream=7), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(bitstream=""), 400, "INVALID_ARGUMENT", "bitstream has 0 bytes"),
+        (body(level=-1), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(erased=[[1]]), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(erased=[[1, 99]]), 400, "INVALID_ARGUMENT", "first_bit 1, bit_count 99"),
+        (body(colour="red"), 400, "INVALID_ARGUMENT", "colour"),
+        (body(codec="none"), 404, "NOT_FOUND", "codec 'none'"),
+        (body(encoder_hash=base64.b64encode(bytes(8)).decode()), 412, "FAILED_PRECONDITION", "0000000000000000"),
+        ("{", 400, "INVALID_ARGUMENT", "cannot be read"),
+        ("", 400, "INVALID_ARGUMENT", "cannot be read"),
+        ("[1, 2]", 400, "INVALID_ARGUMENT", "not a JSON object"),
+        ("x" * 70_000, 413, "RESOURCE_EXHAUSTED", "more than 65536 bytes"),
+    ],
+)
+async def test_a_bad_body_is_refused_by_name_and_counted_once(
+    bundle_root: Path, content: dict | str, http_status: int, status: str, told: str
+):
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        data = content if isinstance(content, str) else json.dumps(content)
+        refused = await client.post("/v1/infer", content=data)
+        assert refused.status_code == http_status
+        error = refused.json()["error"]
+        assert error["status"] == status and told in error["message"] and "fix: " in error["message"]
+        (metric,) = (each for each in server.metrics.registry.collect() if each.name == "weaklink_requests")
+        assert sum(each.value for each in metric.samples if each.name.endswith("_total")) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("colour=red", "'colour'"),
+        ("ber_estimate=much", "much"),
+        ("ber_estimate=nan", "ber_estimate is nan"),
+        ("level=-1", "cannot be read"),
+        ("erased=3", "FIRST:COUNT"),
+        ("encoder_hash=zz", "in hex"),
+        ("tasks=smell", "task is 'smell'"),
+    ],
+)
+async def test_a_bad_query_is_refused_by_name(bundle_root: Path, query: str, told: str):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        refused = await client.post(f"/v1/infer?{query}", content=PAYLOAD, headers=OCTETS)
+        assert refused.status_code == 400 and told in refused.json()["error"]["message"]
+
+
+async def test_a_full_queue_is_429_and_a_late_answer_504(bundle_root: Path):
+    async with running(bundle_root, queue_limit=1, deadline_s=0.3) as (server, at), http(at["http"]) as client:
+        gate = Gate(server)
+        calls = [asyncio.create_task(client.post("/v1/infer", json=body()))]
+        async with asyncio.timeout(10):
+            while sample(server, "weaklink_batch_size_count") < 1:
+                await asyncio.sleep(0.005)
+            calls.append(asyncio.create_task(client.post("/v1/infer", json=body())))
+            while sample(server, "weaklink_queue_depth") < 1:
+                await asyncio.sleep(0.005)
+        assert (await client.post("/v1/infer", json=body())).status_code == 429
+        await asyncio.sleep(0.3)
+        gate.open()
+        assert [(await call).status_code for call in calls] == [504, 504]
+
+
+async def test_feedback(bundle_root: Path):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        answer = (await client.post("/v1/infer", json=body(device="cam", sequence=1))).json()
+        right = answer["results"][0]["top"][0]["index"]
+        verdict = await client.post("/v1/feedback", json={"device": "cam", "sequence": 1, "true_class": right})
+        assert verdict.json() == {"matched": True, "correct": True}
+        unknown = await client.post("/v1/feedback", json={"device": "cam", "sequence": 2, "true_class": 0})
+        assert unknown.json() == {"matched": False, "correct": False}
+        assert (await client.post("/v1/feedback", content="{")).status_code == 400
+
+
+async def test_health_readiness_and_codecs(tmp_path: Path):
+    make_bundle(tmp_path)
+    (make_bundle(tmp_path, "worse", codec_id=9) / "encoder.bin").write_bytes(b"")
+    async with running(tmp_path) as (server, at), http(at["http"]) as client:
+        assert (await client.get("/healthz")).json() == {"status": "alive"}
+        ready = await client.get("/readyz")
+        assert ready.status_code == 200 and ready.json()["codecs"] == [{"name": "toy", "version": 1}]
+        assert ready.json()["refused"][0]["path"] == "worse/1"
+        listed = (await client.get("/v1/codecs")).json()
+        assert listed["codecs"][0]["manifest"]["family"] == "weaklink"
+        assert [level["payload_bytes"] for level in listed["codecs"][0]["levels"]] == [2, 4, 8]
+        server._serving = False
+        draining = await client.get("/readyz")
+        assert draining.status_code == 503 and draining.json()["status"] == "draining"
+
+
+async def test_metrics_are_prometheus_text_with_the_agreed_names(bundle_root: Path):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        await client.post("/v1/infer", json=body())
+        scraped = await client.get("/metrics")
+        assert scraped.headers["content-type"].startswith("text/plain")
+        names = set(re.findall(r"^# TYPE (\w+)", scraped.text, re.MULTILINE))
+        assert {
+            "weaklink_requests_total", "weaklink_latency_seconds", "weaklink_batch_size", "weaklink_queue_depth",
+            "weaklink_estimated_ber", "weaklink_predictions_total", "weaklink_correct_predictions_total",
+            "weaklink_confidence", "weaklink_frames_total", "weaklink_feedback_total",
+        } <= names  # fmt: skip
+        assert 'weaklink_requests_total{codec="toy",outcome="ok",transport="http"} 1.0' in scraped.text
+
+
+async def test_the_page_shows_what_happened_and_loads_nothing_from_elsewhere(bundle_root: Path):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        empty = (await client.get("/")).text
+        assert "Latency" not in empty and "toy" in empty
+        answer = (await client.post("/v1/infer", json=body(device="<cam>", sequence=1, ber_estimate=0.04))).json()
+        right = answer["results"][0]["top"][0]["index"]
+        await client.post("/v1/feedback", json={"device": "<cam>", "sequence": 1, "true_class": right})
+        page = (await client.get("/")).text
+        for text in ("Weaklink edge: serving", "1 devices", "Latency", "5e-2", "100.0", "2 B, 4 B, 8 B"):
+            assert text in page
+        assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+        assert (await client.get("/docs")).status_code == 404
