@@ -67,7 +67,7 @@ class ControlServer(uvicorn.Server):
 
 async def bind_control(address: Address) -> socket.socket:
     """The control API's listening socket. AlreadyExists: the port is taken."""
-    family, where = await resolve("control address", address)
+    family, where = (await resolve("control address", address))[0]
     control = socket.socket(family, socket.SOCK_STREAM)
     try:
         control.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -25,10 +25,11 @@ def parse_address(where: str, text: object, *, lowest_port: int = 1) -> Address:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not (colon and host and port.isascii() and port.isdigit() and lowest_port <= int(port) <= 65_535):
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
+    if not (colon and host and lowest_port <= number <= 65_535):
         raise ConfigError(
             f"{where} is {text!r}",
             allowed=f"host:port or [ipv6]:port, port {lowest_port} to 65535",
             fix="write it as 127.0.0.1:50052",
         )
-    return Address(host, int(port))
+    return Address(host, number)

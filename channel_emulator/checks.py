@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from semantic_codec.errors import ConfigError
 
 
 def number(where: str, value: object, low: float, high: float, *, unit: str = "", fix: str = "") -> float:
     """`value` as a float within [low, high]; ConfigError for anything else, NaN and booleans included."""
     allowed = f"a number from {low:g} to {high:g}{' ' + unit if unit else ''}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigError(f"{where} is {value!r}", allowed=allowed, fix=fix or "give a value in this range")
     return float(value)
 

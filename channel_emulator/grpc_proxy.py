@@ -222,7 +222,7 @@ def _request_metadata(context: grpc.aio.ServicerContext) -> Metadata:
 
 async def _refuse_unbindable(address: Address) -> None:
     """Refuse an address that cannot be listened on, with the reason that gRPC's own error leaves out."""
-    family, where = await resolve("listen", address)
+    family, where = (await resolve("listen", address))[0]
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

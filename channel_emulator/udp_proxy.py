@@ -21,18 +21,18 @@ RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 RESOLVE_SECONDS = 5.0
 
 
-async def resolve(where: str, address: Address) -> tuple[int, tuple]:
-    """(address family, socket address) of a host and port. Unavailable where the name is not known (yet)."""
+async def resolve(where: str, address: Address) -> list[tuple[int, tuple]]:
+    """(address family, socket address), at least one, of a host and port. Unavailable: the name is not known (yet)."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: characters that no host name has
         raise Unavailable(
-            f"{where} {str(address)!r} is unknown ({error.strerror})",
+            f"{where} {str(address)!r} is unknown ({getattr(error, 'strerror', error)})",
             allowed="an IP address or a host name that resolves",
             fix="check the name, or create the link once the host is up",
         ) from None
-    return found[0][0], found[0][4]
+    return [(family, where) for family, _, _, _, where in found]
 
 
 class UdpProxy:
@@ -49,7 +49,7 @@ class UdpProxy:
     async def start(self) -> None:
         """Bind and begin. Unavailable: unknown host. AlreadyExists: the port is taken. ConfigError: not bindable."""
         self._loop = asyncio.get_running_loop()
-        self._family, self._upstream = await resolve("upstream", self.link.settings.upstream)
+        self._upstream = (await resolve("upstream", self.link.settings.upstream))[0]
         self._socket = await bind_datagram(self.link.settings.listen)
         self.link.settings.listen = Address(*self._socket.getsockname()[:2])
         self._loop.add_reader(self._socket.fileno(), self._on_frames)
@@ -68,11 +68,11 @@ class UdpProxy:
         while True:
             await asyncio.sleep(RESOLVE_SECONDS)
             try:
-                family, found = await resolve("upstream", self.link.settings.upstream)
+                found = await resolve("upstream", self.link.settings.upstream)
             except Unavailable:
                 continue
-            if found != self._upstream:
-                self._family, self._upstream = family, found
+            if self._upstream not in found:
+                self._upstream = found[0]
                 for client in list(self._sessions):
                     self._close_session(client)
 
@@ -143,10 +143,11 @@ class UdpProxy:
             return session
         while len(self._sessions) >= self.link.max_devices:
             self._close_session(next(iter(self._sessions)))
-        session = socket.socket(self._family, socket.SOCK_DGRAM)
+        family, upstream = self._upstream
+        session = socket.socket(family, socket.SOCK_DGRAM)
         try:
             session.setblocking(False)
-            session.connect(self._upstream)
+            session.connect(upstream)
         except OSError:
             session.close()
             raise
@@ -163,7 +164,7 @@ class UdpProxy:
 
 async def bind_datagram(address: Address) -> socket.socket:
     """A bound, non-blocking UDP socket. AlreadyExists: the port is taken. ConfigError: not an address of this host."""
-    family, where = await resolve("listen", address)
+    family, where = (await resolve("listen", address))[0]
     listening = socket.socket(family, socket.SOCK_DGRAM)
     try:
         listening.setblocking(False)

@@ -22,7 +22,7 @@ class Channel:
     """One effect of the link. Subclasses are dataclasses whose fields are the settings, checked in `__post_init__`.
 
     A channel that loses a transmission returns an empty list; `drop_outcome` is the frame outcome that this counts as.
-    `counts` is what the channel did so far, by its own words ("bits", "flipped", "lost", ...), for all devices of a link.
+    `counts` is what the channel did so far for all devices of a link, by its own words ("bits", "flipped", "lost").
     """
 
     name: ClassVar[str]

@@ -22,7 +22,7 @@ def register(name: str) -> Callable[[type[Channel]], type[Channel]]:
     return add
 
 
-def create_channel(name: str, **settings: object) -> Channel:
+def create_channel(name: str, /, **settings: object) -> Channel:
     """A channel by name. ConfigError: unknown name, unknown or missing setting, value out of range.
 
     >>> create_channel("bsc", ber=0.01).expected_ber

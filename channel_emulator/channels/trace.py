@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ from channel_emulator.channels.base import BitChannel
 from channel_emulator.channels.registry import register
 from semantic_codec.errors import ConfigError
 
-MAX_POINTS = 1_000_000
+MAX_ROWS = 1_000_000
+# Points are part of the link's settings and given back with them, so they stay few.
+MAX_POINTS = 10_000
 
 
 def read_trace(path: Path) -> list[tuple[float, float]]:
     """The (time in seconds, BER) rows of a CSV file that starts with the line `time_s,ber`."""
     try:
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such regular file")
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             # The line itself is not quoted back: the file may be one that was never meant to be read from here.
@@ -32,9 +37,9 @@ def read_trace(path: Path) -> list[tuple[float, float]]:
                 )
             points = []
             for row in rows:
-                if len(points) == MAX_POINTS:
+                if len(points) == MAX_ROWS:
                     raise ConfigError(
-                        f"trace file {str(path)!r} is too long", allowed=f"{MAX_POINTS} rows", fix="thin it out"
+                        f"trace file {str(path)!r} is too long", allowed=f"{MAX_ROWS} rows", fix="thin it out"
                     )
                 try:
                     time_s, ber = row
@@ -46,7 +51,7 @@ def read_trace(path: Path) -> list[tuple[float, float]]:
                         fix="correct or remove this line",
                     ) from None
             return points
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(
             f"trace file {str(path)!r} cannot be read ({getattr(error, 'strerror', None) or 'not text'})",
             allowed="a CSV file on the emulator's machine",
@@ -73,7 +78,12 @@ class Trace(BitChannel):
                 allowed="exactly one of them",
                 fix="give the path of a CSV file, or a list of [time_s, ber]",
             )
-        self._starts, self._bers = _checked(self.points if self.file is None else read_trace(Path(str(self.file))))
+        if self.file is None:
+            self._starts, self._bers = _checked(self.points, MAX_POINTS)
+        elif isinstance(self.file, str):
+            self._starts, self._bers = _checked(read_trace(Path(self.file)), MAX_ROWS)
+        else:
+            raise ConfigError(f"trace file is {self.file!r}", allowed="a path", fix="write it in quotes")
         holds = np.diff(self._starts)
         self._holds = np.append(holds, holds[-1]) if holds.size else np.ones(1)
         self._origin: float | None = None
@@ -105,13 +115,13 @@ class Trace(BitChannel):
         return rng.random((n_frames, n_bits)) < self.ber_at(times)[:, None]
 
 
-def _checked(points: object) -> tuple[np.ndarray, np.ndarray]:
+def _checked(points: object, most: int) -> tuple[np.ndarray, np.ndarray]:
     """(start times from 0, BERs), float64 each, of the rows of a trace."""
-    if not isinstance(points, (list, tuple)) or not 1 <= len(points) <= MAX_POINTS:
+    if not isinstance(points, (list, tuple)) or not 1 <= len(points) <= most:
         raise ConfigError(
             f"trace has {len(points) if isinstance(points, (list, tuple)) else 'no list of'} points",
-            allowed=f"1 to {MAX_POINTS} rows of [time_s, ber]",
-            fix="give at least one row",
+            allowed=f"1 to {most} rows of [time_s, ber]",
+            fix="give at least one row, and many rows as a file",
         )
     times, bers = [], []
     for index, point in enumerate(points):

@@ -59,7 +59,13 @@ def test_every_channel_gives_its_settings_back():
         ("trace", {"points": [[0, 0.1], [0, 0.2]]}, ["row 1", "grow"]),
         ("trace", {"points": [[0, 0.1], [1]]}, ["row 1 is [1]"]),
         ("trace", {"points": [[0, 0.9]]}, ["row 0 ber is 0.9"]),
-        ("trace", {"file": "/nowhere/x.csv"}, ["/nowhere/x.csv", "No such file"]),
+        ("trace", {"file": "/nowhere/x.csv"}, ["/nowhere/x.csv", "no such regular file"]),
+        ("trace", {"file": "/dev/zero"}, ["/dev/zero", "no such regular file"]),
+        ("trace", {"file": "a\0b"}, ["cannot be read"]),
+        ("trace", {"file": 5}, ["trace file is 5"]),
+        ("trace", {"points": [[0, 0.1]] * 10_001}, ["10001 points"]),
+        ("bsc", {"ber": 10**400}, ["bsc ber is 1000"]),
+        ("bsc", {"ber": 0.1, "name": "x"}, ["no setting 'name'"]),
     ],
 )
 def test_wrong_settings_are_refused_by_name(name, settings, words):

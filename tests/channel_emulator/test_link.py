@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from channel_emulator.chain import channel_rng
-from channel_emulator.channels import create_channel
+from channel_emulator.channels import CHANNELS, create_channel
 from channel_emulator.link import Link, bit_errors
 from channel_emulator.settings import parse_link
 from semantic_codec.errors import ConfigError
@@ -151,6 +153,33 @@ def test_links_that_cannot_work_are_refused(change, word):
     body = {"name": "radio", "kind": "udp", "upstream": "127.0.0.1:9"} | change
     with pytest.raises(ConfigError, match=word):
         parse_link(body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+LISTENING = st.sampled_from(["127.0.0.1:0", "[::1]:5", "a:" + "9" * 5000]) | JSON
+CHANNEL = st.fixed_dictionaries(
+    {"channel": st.sampled_from(sorted(CHANNELS)) | JSON},
+    optional={key: JSON for key in ("ber", "probability", "keep_bytes", "points", "file", "name", "delay_ms")},
+)
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {"name": st.just("radio") | JSON, "kind": st.sampled_from(["udp", "grpc"]) | JSON, "upstream": LISTENING},
+        optional={"listen": LISTENING, "seed": JSON, "up": st.lists(CHANNEL, max_size=3) | JSON, "down": JSON},
+    )
+    | JSON
+)
+def test_any_json_is_a_link_or_refused(body):
+    try:
+        parse_link(body)
+    except ConfigError as refused:
+        assert "allowed:" in str(refused) and "fix:" in str(refused)
 
 
 @pytest.mark.parametrize("missing", ["name", "kind", "upstream"])

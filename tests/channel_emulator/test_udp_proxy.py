@@ -180,6 +180,9 @@ async def test_ipv6_addresses_work(emulator, connect):
 async def test_unknown_hosts_and_foreign_addresses_are_refused(emulator, udp_upstream):
     with pytest.raises(Unavailable, match="no-such-host.invalid:9"):
         await emulator.create({"name": "a", "kind": "udp", "upstream": "no-such-host.invalid:9"})
+    for host in ("a\0b", "." * 70, "x" * 300):
+        with pytest.raises(Unavailable, match="is unknown"):
+            await emulator.create({"name": "a", "kind": "udp", "upstream": f"{host}:9"})
     with pytest.raises(ConfigError, match="192.0.2.1:9000"):
         await create(emulator, udp_upstream, listen="192.0.2.1:9000")
     assert emulator.links() == []
