@@ -35,6 +35,7 @@ UDP_BERS = (0.0, 1e-3, 1e-2, 5e-2, 0.1)
 GRPC_BERS = (*UDP_BERS, 0.2)
 DIGITS_BER = 1e-2
 WINDOW = 32
+TIMEOUT_S = {"udp": 2.0, "grpc": 20.0}
 COLUMNS = {
     "codec": "codec",
     "transport": "way",
@@ -154,7 +155,8 @@ class Bench:
         before, sent_before = self._scrape(bundle), link.counts()
         tally = Tally(time.monotonic)
         # A repeat would hide the header loss that this table is to show.
-        with Device(bundle, link.transport, link.address, device=self.devices, first_sequence=0, retries=0) as device:
+        settings = {"device": self.devices, "first_sequence": 0, "retries": 0, "timeout_s": TIMEOUT_S[link.transport]}
+        with Device(bundle, link.transport, link.address, **settings) as device:
             given = ber if link.transport == "grpc" else None
             for sample, delivery in device.stream(samples, None, given, window=WINDOW):
                 tally.add(sample.label, delivery)

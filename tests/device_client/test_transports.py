@@ -26,6 +26,8 @@ from semantic_codec.errors import (
 )
 
 WAYS = ("udp", "grpc")
+# Where nothing is lost, a test must not fail because the machine is busy.
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def classes(device: Device, samples, **settings) -> np.ndarray:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_image_and_its_bitstream_get_the_same_answer(way, edge, tiny, images):
-    with Device(tiny, way, edge[way]) as device:
+    with Device(tiny, way, edge[way], timeout_s=PATIENCE_S) as device:
         for level in (None, 0, 1):
             seen = device.infer(images[0], level)
             again = device.infer(device.encoder.bitstream(images[0], level))
@@ -63,17 +65,17 @@ def test_an_image_and_its_bitstream_get_the_same_answer(way, edge, tiny, images)
 def test_a_streamed_recording_is_seen_as_the_engine_sees_it(way, window, edge, tiny, expected):
     samples = recording_samples(tiny)[: 100 if window == 1 else None]
     # The edge's BER estimate for raw frames differs from the prior used above: near-ties may fall the other way.
-    with Device(tiny, way, edge[way], device=40 + window + len(way)) as device:
+    with Device(tiny, way, edge[way], device=40 + window + len(way), timeout_s=PATIENCE_S) as device:
         found = classes(device, samples, window=window)
     assert (found == expected[: len(samples)]).mean() >= (0.97 if way == "udp" else 1.0)
 
 
 def test_grpc_says_which_ber_was_used_and_raw_frames_cannot(edge, tiny, images):
-    with Device(tiny, "grpc", edge["grpc"], device=50) as device:
+    with Device(tiny, "grpc", edge["grpc"], device=50, timeout_s=PATIENCE_S) as device:
         assert (device.infer(images[0]).source, device.infer(images[0]).ber_used) == ("prior", 0.02)
         told = device.infer(images[0], ber_estimate=0.125, erased=((0, 3),))
         assert (told.source, told.ber_used) == ("request", 0.125)
-    with Device(tiny, "udp", edge["udp"], device=51) as device:
+    with Device(tiny, "udp", edge["udp"], device=51, timeout_s=PATIENCE_S) as device:
         assert device.infer(images[0]).source is None
         for settings in ({"ber_estimate": 0.1}, {"erased": ((0, 3),)}):
             with pytest.raises(InvalidRequest, match="use the grpc transport"):
@@ -82,14 +84,14 @@ def test_grpc_says_which_ber_was_used_and_raw_frames_cannot(edge, tiny, images):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_feedback_is_matched_once_the_answer_is_known(way, edge, tiny, images):
-    with Device(tiny, way, edge[way], device=52, feedback=edge["grpc"]) as device:
+    with Device(tiny, way, edge[way], device=52, feedback=edge["grpc"], timeout_s=PATIENCE_S) as device:
         answer = device.infer(images[0])
         assert device.feedback(answer, 3)
         assert not device.feedback(replace(answer, sequence=(answer.sequence + 9) % 4096), 3)
 
 
 def test_feedback_without_an_address_says_what_to_pass(edge, tiny, images):
-    with Device(tiny, "udp", edge["udp"]) as device:
+    with Device(tiny, "udp", edge["udp"], timeout_s=PATIENCE_S) as device:
         answer = device.infer(images[0])
         with pytest.raises(InvalidRequest, match="feedback="):
             device.feedback(answer, 3)
@@ -99,7 +101,7 @@ def test_retries_bring_every_frame_through_a_link_that_loses_a_third(edge, tiny,
     lossy = [{"channel": "erasure", "probability": 0.33}]
     address = link("udp", edge["udp"], up=lossy, down=lossy, seed=5)
     samples = recording_samples(tiny)[:120]
-    with Device(tiny, "udp", address, device=60, timeout_s=0.1, retries=20) as device:
+    with Device(tiny, "udp", address, device=60, timeout_s=0.2, retries=50) as device:
         deliveries = [delivery for _, delivery in device.stream(samples)]
     assert all(delivery.answer for delivery in deliveries)
     attempts = [delivery.attempts for delivery in deliveries]
@@ -109,7 +111,7 @@ def test_retries_bring_every_frame_through_a_link_that_loses_a_third(edge, tiny,
 
 def test_without_retries_the_same_link_loses_frames_and_says_so(edge, tiny, link):
     address = link("udp", edge["udp"], up=[{"channel": "erasure", "probability": 0.33}], seed=5)
-    with Device(tiny, "udp", address, device=61, timeout_s=0.3, retries=0) as device:
+    with Device(tiny, "udp", address, device=61, timeout_s=2.0, retries=0) as device:
         deliveries = [delivery for _, delivery in device.stream(recording_samples(tiny)[:60])]
     lost = [delivery for delivery in deliveries if delivery.answer is None]
     assert 5 <= len(lost) <= 40
@@ -118,7 +120,7 @@ def test_without_retries_the_same_link_loses_frames_and_says_so(edge, tiny, link
 
 def test_damaged_replies_are_read(edge, tiny, link, images):
     address = link("udp", edge["udp"], down=[{"channel": "bsc", "ber": 0.05}], seed=6)
-    with Device(tiny, "udp", address, device=62, retries=0) as device:
+    with Device(tiny, "udp", address, device=62, timeout_s=2.0, retries=0) as device:
         deliveries = [delivery for _, delivery in device.stream(recording_samples(tiny)[:60], window=8)]
     assert sum(delivery.answer is not None for delivery in deliveries) >= 57
 
@@ -129,7 +131,7 @@ def test_flips_at_the_sender_are_survived_and_repeatable(way, edge, tiny, expect
     runs = []
     for number in (70, 71):
         damage = BitFlips(0.05, seed=7)
-        with Device(tiny, way, edge[way], device=number, damage=damage, first_sequence=0) as device:
+        with Device(tiny, way, edge[way], device=number, damage=damage, first_sequence=0, timeout_s=PATIENCE_S) as device:
             runs.append(classes(device, samples, window=1))
     assert (runs[0] == runs[1]).mean() >= 0.97
     assert 0.3 < (runs[0] == expected[:200]).mean() < 1.0
@@ -137,7 +139,7 @@ def test_flips_at_the_sender_are_survived_and_repeatable(way, edge, tiny, expect
 
 def test_an_encoder_that_does_not_match_is_refused_by_both(edge, tiny, images):
     for way in WAYS:
-        with Device(tiny, way, edge[way]) as device:
+        with Device(tiny, way, edge[way], timeout_s=PATIENCE_S) as device:
             device.encoder.hash = hashlib.sha256(b"another encoder").digest()
             with pytest.raises(EncoderMismatch):
                 device.infer(images[0])
@@ -146,12 +148,12 @@ def test_an_encoder_that_does_not_match_is_refused_by_both(edge, tiny, images):
 def test_a_codec_that_does_not_serve_is_refused_by_both(edge, tiny, images):
     stranger = replace(tiny, manifest=replace(tiny.manifest, name="stranger", codec_id=33))
     for way in WAYS:
-        with Device(stranger, way, edge[way]) as device, pytest.raises(NotFound):
+        with Device(stranger, way, edge[way], timeout_s=PATIENCE_S) as device, pytest.raises(NotFound):
             device.infer(images[0])
 
 
 def test_a_refused_request_leaves_the_stream_open_for_the_others(edge, tiny, images):
-    transport = create_transport("grpc", edge["grpc"])
+    transport = create_transport("grpc", edge["grpc"], timeout_s=PATIENCE_S)
     with Device(tiny, transport) as device:
         requests = [device.request(image) for image in images[:6]]
         requests[2] = replace(requests[2], level=9)
@@ -214,7 +216,7 @@ def test_a_stray_datagram_is_no_answer(tiny, images):
 
 def test_a_stream_survives_a_restart_of_the_way_there(edge, tiny, link, emulator):
     address = link("grpc", edge["grpc"])
-    with Device(tiny, "grpc", address, device=80, retries=8) as device:
+    with Device(tiny, "grpc", address, device=80, timeout_s=PATIENCE_S, retries=20) as device:
         answered = 0
         for n, (_, delivery) in enumerate(device.stream(recording_samples(tiny)[:60], window=4)):
             answered += delivery.answer is not None
