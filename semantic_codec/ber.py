@@ -29,7 +29,7 @@ class BerEstimator:
     >>> for _ in range(32):
     ...     link.update(errors=7, bits=144)
     >>> round(link.mean, 3)
-    0.049
+    0.048
     """
 
     def __init__(self, forgetting: float = FORGETTING):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import comb
 
 import numpy as np
 
@@ -40,9 +42,9 @@ WHOLE_CHECKS, CUT_CHECKS = 4, 2
 """Candidates compared with the check per frame, read at its length and as a cut longer one. A random block passes with
 2^-16, so even a frame of noise is taken for a good one with a probability of at most 6 / 65,536 = 9.2e-5."""
 
-CREDIBLE_SHARE = 0.2
-"""A candidate that contradicts more of the header is not compared: at BER 0.1 one header in 5,000 has as many errors,
-while few candidates found in noise have so few."""
+NOISE_CANDIDATES = 0.25
+"""Candidates that contradict so much of the header that noise would offer more than this many as good are not compared:
+over 27 of 144 bits, which at BER 0.1 one header in 2,500 does."""
 
 CERTAIN_ERRORS = 6
 """Half the code's minimum distance less one: a codeword as near as this is the nearest."""
@@ -51,8 +53,11 @@ TELLING_ERRORS = 12
 """A block of noise has a codeword as near as this with a probability of 2^56 * V(144, 12) / 2^144 = 6e-10, so a header
 read with no more errors is one that somebody sent, even where its check fails for want of the right codec."""
 
+PREFIX_BITS, UNKNOWN_BITS = 12, 44
+"""Version, codec and level, which each hypothesis fixes, and the rest."""
+
 LEAST_HEADER_BITS = 72
-"""Header bits of a cut frame that must have arrived; fewer cannot carry 44 unknown bits past the check."""
+"""Header bits of a cut frame that must have arrived; fewer leave too little to tell 2^44 headers from noise."""
 
 Layout = Callable[[int, int], np.ndarray]
 
@@ -112,6 +117,16 @@ def encode_frame(header: Header, payload: bytes, encoder_hash: bytes, layout: La
     return np.packbits(bits[layout(HEADER_BITS, 8 * len(payload))]).tobytes()
 
 
+@cache
+def credible_errors(pilot_bits: int) -> int:
+    """The most errors at which noise has NOISE_CANDIDATES headers as near, on average, among the 2^44 of one prefix."""
+    within, errors = 1, 0
+    while (within + comb(pilot_bits, errors + 1)) << UNKNOWN_BITS <= NOISE_CANDIDATES * 2**pilot_bits:
+        errors += 1
+        within += comb(pilot_bits, errors)
+    return errors
+
+
 class FrameReader:
     """Reads frames of the given codecs; any bytes at all get a `FrameResult`, never an exception.
 
@@ -168,7 +183,12 @@ class FrameReader:
         return [result or FrameResult("bad_length") for result in results]
 
     def _search(
-        self, formats: list[_Format], frames: list[bytes], rows: np.ndarray, checks: int, results: list[FrameResult | None]
+        self,
+        formats: list[_Format],
+        frames: list[bytes],
+        rows: np.ndarray,
+        checks: int,
+        results: list[FrameResult | None],
     ) -> None:
         """Look for headers that pass their check; fills `results` where one does.
 
@@ -183,6 +203,7 @@ class FrameReader:
             for known in format.prefixes:
                 repeated = np.broadcast_to(known, (len(rows), len(known)))
                 info, costs = self._code.decode_known(soft, repeated, LIST_SIZE)
+                costs[costs > credible_errors(received[source].pilot_bits)] = np.inf
                 infos.append(info)
                 shares.append(costs / received[source].pilot_bits)
                 sources += [source] * LIST_SIZE
@@ -192,7 +213,7 @@ class FrameReader:
         blocks = np.packbits(info, axis=2)
         for row, index in enumerate(rows):
             for rank, candidate in enumerate(order[row]):
-                if share[row, candidate] > CREDIBLE_SHARE:
+                if np.isinf(share[row, candidate]):
                     break
                 block = blocks[row, rank].tobytes()
                 codec = self._matching(block)
@@ -252,7 +273,7 @@ class _Format:
         self.prefixes = []
         for codec, level in levels:
             known = np.full(56, -1, dtype=np.int8)
-            known[:12] = [(OPEN_MODE << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
+            known[:PREFIX_BITS] = [(OPEN_MODE << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
             self.prefixes.append(known)
 
     def header_bits_within(self, size: int) -> int:

@@ -27,7 +27,7 @@ def stride(length: int) -> int:
 
 @lru_cache(maxsize=256)
 def spread_layout(header_bits: int, payload_bits: int) -> np.ndarray:
-    """Which bit of [header | payload] goes to each place on the air: int64 (header_bits + payload_bits,), a permutation.
+    """The bit of [header | payload] that goes to each place on the air: int64 (header_bits + payload_bits,).
 
     With acc = 0, every place adds header_bits to acc; where acc reaches the frame's length that length is subtracted
     and a header bit is sent, elsewhere a payload bit. Each of the two is taken in steps of its own stride.

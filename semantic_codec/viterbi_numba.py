@@ -50,7 +50,7 @@ def _lap(soft, known, taps, metric, spare, gaps):
 
 @_compile
 def _trace(gaps, state, deviation, bits, margins):
-    """Walk back from `state`, taking the other branch at step `deviation`; fills bits and margins, returns the start."""
+    """Walk back from `state`, with the other branch at step `deviation`; fills bits and margins, returns the start."""
     top = gaps.shape[1] // 2
     for step in range(gaps.shape[0] - 1, -1, -1):
         bits[step] = state & 1

@@ -111,9 +111,10 @@ def test_numpy_and_compiled_kernels_agree(seed, ber, erased, prefix):
     info = random_blocks(5, seed)
     soft = 2.0 * with_errors(compiled.encode(info), ber, seed) - 1
     soft[rng.random(soft.shape) < erased] = 0
+    known = known_prefix(info, prefix)
     for one, other in (
         (compiled.decode(soft, 4), plain.decode(soft, 4)),
-        (compiled.decode_known(soft, known_prefix(info, prefix), 4), plain.decode_known(soft, known_prefix(info, prefix), 4)),
+        (compiled.decode_known(soft, known, 4), plain.decode_known(soft, known, 4)),
     ):
         assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
 
@@ -123,21 +124,23 @@ def test_too_few_known_bits_are_refused():
         open_code().decode_known(np.ones((1, 144)), known_prefix(random_blocks(1), 7))
 
 
-def test_works_without_numba_and_where_nothing_can_be_cached(tmp_path):
-    """A read-only install with no home folder decodes all the same; so does one without numba."""
+def test_works_without_numba():
     program = (
         "import sys, numpy as np\n"
-        "if sys.argv[1] == 'without': sys.modules['numba'] = None\n"
-        "else:\n"
-        "    from numba.core.caching import CacheImpl\n"
-        "    CacheImpl._locator_classes = []\n"
+        "sys.modules['numba'] = None\n"
         "from semantic_codec import viterbi\n"
         "from semantic_codec.header_code import open_code\n"
         "found, costs = open_code().decode(-np.ones((1, 144)))\n"
-        "assert not found.any() and not costs.any()\n"
-        "print(viterbi.compiled() is not None)\n"
+        "assert viterbi.compiled() is None and not found.any() and not costs.any()\n"
     )
-    for numba, expected in (("without", "False"), ("with", "True")):
-        done = subprocess.run([sys.executable, "-c", program, numba], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == expected
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compiles_without_a_cache_where_none_can_be_written(monkeypatch):
+    """As in a read-only install that has no home folder either: numba then finds no place for its cache."""
+    caching = pytest.importorskip("numba.core.caching", reason="the compiled kernels need numba")
+    from semantic_codec.viterbi_numba import _compile
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    assert _compile(lambda number: number + 1)(1) == 2
