@@ -45,7 +45,7 @@ class Encoder:
             raise InvalidRequest(
                 f"the image is {image.dtype} {image.shape}",
                 allowed=f"uint8 ({self.height}, {self.width}, 3), RGB",
-                fix="convert to 8-bit RGB and resize to the codec's input (device_client.resize.fit)",
+                fix="convert to 8-bit RGB and resize to the codec's input (device_client.fit.fit)",
             )
         return self._program.encode(image[None])[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from device_client.device import Sample
-from device_client.resize import fit
+from device_client.fit import fit
 from semantic_codec.bundle import Bundle, load_recording
 from semantic_codec.errors import ConfigError, InvalidRequest, NotFound
 

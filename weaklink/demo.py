@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from channel_emulator.control_client import call
 from codec_training.datasets import load_dataset
 from device_client.device import Device, Sample
-from device_client.resize import fit
+from device_client.fit import fit
 from device_client.samples import recording_samples
 from device_client.tally import Tally
 from semantic_codec.bundle import Bundle, find_bundle

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from device_client.resize import fit
+from device_client.fit import fit
 from device_client.samples import image_samples, recording_samples
 from semantic_codec.bundle import load_bundle, load_recording
 from semantic_codec.errors import InvalidRequest, NotFound
