@@ -29,7 +29,8 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["
 
 
 def service_arguments(name: str) -> list[str]:
-    return shlex.split(SERVICES[name]["command"])
+    """The service's command, variables at their defaults."""
+    return shlex.split(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", SERVICES[name]["command"]))
 
 
 def exposed_series() -> set[str]:
