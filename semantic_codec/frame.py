@@ -44,13 +44,13 @@ WHOLE_CHECKS, CUT_CHECKS = 4, 2
 
 NOISE_CANDIDATES = 0.25
 """Candidates that contradict so much of the header that noise would offer more than this many as good are not compared:
-over 27 of 144 bits, which at BER 0.1 one header in 2,500 does."""
+over 27 of 144 bits, which at BER 0.1 one header in 2,000 does."""
 
 CERTAIN_ERRORS = 6
 """Half the code's minimum distance less one: a codeword as near as this is the nearest."""
 
 TELLING_ERRORS = 12
-"""A block of noise has a codeword as near as this with a probability of 2^56 * V(144, 12) / 2^144 = 6e-10, so a header
+"""A block of noise has a codeword as near as this with a probability of 2^56 * V(144, 12) / 2^144 = 4e-10, so a header
 read with no more errors is one that somebody sent, even where its check fails for want of the right codec."""
 
 PREFIX_BITS, UNKNOWN_BITS = 12, 44
