@@ -26,7 +26,7 @@ class EdgeConfig:
     width: int = 768
     blocks: int = 3
     condition: int = 64
-    dropout: float = 0.1
+    dropout: float = 0.0
     aware: bool = True
 
 
@@ -38,7 +38,7 @@ class ConditionedBlock(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.film = nn.Linear(config.condition, 2 * config.width) if config.aware else None
         self.linear = nn.Linear(config.width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         if self.film is not None:
             nn.init.zeros_(self.film.weight)
             nn.init.zeros_(self.film.bias)

@@ -1,0 +1,48 @@
+import pytest
+
+from codec_training.config import CONFIGS, load_config
+from semantic_codec.errors import ConfigError, NotFound
+
+GOOD = """
+[codec]
+name = "tiny"
+codec_id = 9
+dataset = "digits"
+levels = [16, 64]
+[encoder]
+height = 8
+width = 8
+stem_channels = 8
+latent_channels = 4
+blocks = [{ kind = "conv", channels = 8 }]
+"""
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_our_own_configurations_load(path):
+    assert load_config(path.stem).codec.name == path.stem
+    assert load_config(str(path)) == load_config(path.stem)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("codec_id = 9", "codec_id = 'nine'", "codec_id is 'nine'; allowed: a value of type int"),
+        ("levels = [16, 64]", "levels = [64, 16]", r"levels are \[64, 16\]"),
+        ("levels = [16, 64]", "levels = 64", "levels is 64; allowed: a list"),
+        ("height = 8", "heigth = 8", "key 'heigth' is 8; allowed: one of height"),
+        ("height = 8\n", "", "key 'height' is 'missing'"),
+        ('kind = "conv"', "kind = 3", "kind is 3"),
+        ("[encoder]", "[encoder", "is not TOML"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):
+    path = tmp_path / "tiny.toml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_config(str(path))
+
+
+def test_an_unknown_name_lists_ours():
+    with pytest.raises(NotFound, match="cifar10, digits"):
+        load_config("cifar")

@@ -1,0 +1,91 @@
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_training.datasets import Split, data_folder, hold_out, load_dataset
+from semantic_codec.errors import ConfigError, NotFound
+
+
+def test_digits_are_split_once_and_for_all():
+    digits = load_dataset("digits")
+    assert digits.shape == (8, 8, 3) and len(digits.train) == 1347 and len(digits.test) == 450
+    assert digits.train.images.dtype == np.uint8 and digits.train.images.max() == 255
+    again = load_dataset("digits")
+    assert (again.test.images == digits.test.images).all()
+
+
+def test_held_out_images_leave_the_training_split():
+    digits = hold_out(load_dataset("digits"), 200)
+    assert len(digits.validation) == 200 and len(digits.train) == 1147
+    whole = np.sort(np.concatenate([digits.train.images, digits.validation.images]).reshape(1347, -1), axis=0)
+    assert (whole == np.sort(load_dataset("digits").train.images.reshape(1347, -1), axis=0)).all()
+
+
+def save(path, value, size=(6, 5)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 0)).save(path)
+
+
+def test_class_folders_with_and_without_a_test_split(tmp_path):
+    for label, name in enumerate(("cat", "dog")):
+        for index in range(10):
+            save(tmp_path / "plain" / name / f"{index}.png", 100 * label + index)
+            save(tmp_path / "parted" / ("test" if index < 3 else "train") / name / f"{index}.png", 100 * label + index)
+    plain, parted = (load_dataset(f"folder:{tmp_path / name}") for name in ("plain", "parted"))
+    assert plain.classes == parted.classes == ("cat", "dog")
+    assert (len(plain.train), len(plain.test)) == (16, 4)
+    assert (len(parted.train), len(parted.test)) == (14, 6)
+    assert parted.shape == (5, 6, 3)
+    assert ((parted.test.images[:, 0, 0, 0] >= 100) == parted.test.labels).all()
+
+
+def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
+    with pytest.raises(NotFound, match="there is no folder"):
+        load_dataset(f"folder:{tmp_path / 'nowhere'}")
+    save(tmp_path / "one" / "cat" / "0.png", 0)
+    with pytest.raises(ConfigError, match="holds 1 class folders"):
+        load_dataset(f"folder:{tmp_path / 'one'}")
+    save(tmp_path / "two" / "cat" / "0.png", 0)
+    save(tmp_path / "two" / "dog" / "0.png", 0, size=(7, 5))
+    with pytest.raises(ConfigError, match="0.png is 7x5; allowed: 6x5"):
+        load_dataset(f"folder:{tmp_path / 'two'}")
+    with pytest.raises(ConfigError, match="unknown data set 'mnist'"):
+        load_dataset("mnist")
+
+
+def write_packed(path, count, seed):
+    """A packed file of `count` images: strips of 100, lossless WebP."""
+    images = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+    blobs = []
+    for start in range(0, count, 100):
+        buffer = io.BytesIO()
+        Image.fromarray(images[start : start + 100].reshape(-1, 32, 3)).save(buffer, "WEBP", lossless=True, exact=True)
+        blobs.append(buffer.getvalue())
+    offsets = np.cumsum([0, *map(len, blobs)])
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    classes = [f"class {label}" for label in range(10)]
+    np.savez(path, webp=np.frombuffer(b"".join(blobs), np.uint8), offsets=offsets, labels=labels, classes=classes)
+    return images
+
+
+def test_packed_files_are_read_pixel_for_pixel(tmp_path):
+    first, second, test = (
+        write_packed(tmp_path / f"cifar10_{part}.npz", count, seed)
+        for seed, (part, count) in enumerate({"train_a": 200, "train_b": 100, "test": 100}.items())
+    )
+    dataset = load_dataset("cifar10", tmp_path)
+    assert (dataset.train.images == np.concatenate([first, second])).all()
+    assert (dataset.test.images == test).all()
+    assert dataset.classes[3] == "class 3" and dataset.test.labels[13] == 3
+
+
+@pytest.mark.skipif(
+    not (data_folder() / "cifar10_test.npz").is_file(), reason=f"CIFAR-10 is not in {os.environ.get('WEAKLINK_DATA') or 'data'}"
+)
+def test_the_real_test_split_has_ten_thousand_balanced_images():
+    test = load_dataset("cifar10").test
+    assert isinstance(test, Split) and test.images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(test.labels).tolist() == [1000] * 10

@@ -1,0 +1,37 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from semantic_codec.bundle import find_bundle, load_bundle
+from semantic_codec.errors import BundleError
+from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork, load_edge_network
+
+
+def test_logits_per_task_and_gradients_from_the_channel():
+    network = EdgeNetwork(24, {"label": 5, "colour": 3}, EdgeConfig(width=16, blocks=1))
+    torch.nn.init.normal_(network.blocks[0].film.weight)
+    soft, ber = torch.randn(4, 24), torch.tensor([0.0, 0.01, 0.1, 0.5])
+    logits = network(soft, ber)
+    assert {task: tuple(values.shape) for task, values in logits.items()} == {"label": (4, 5), "colour": (4, 3)}
+    assert not torch.allclose(network(soft, ber)["label"], network(soft, ber.flip(0))["label"])
+
+
+def test_the_blind_twin_is_deaf_to_the_ber():
+    network = EdgeNetwork(24, {"label": 5}, EdgeConfig(width=16, blocks=1, aware=False))
+    signs = torch.where(torch.rand(4, 24) < 0.5, 1.0, -1.0)
+    low, high = torch.full((4,), 0.001), torch.full((4,), 0.2)
+    assert torch.equal(network(signs * 0.998, low)["label"], network(signs * 0.6, high)["label"])
+
+
+def test_a_bundle_loads_and_one_with_other_shapes_is_refused(tmp_path):
+    bundle = find_bundle("digits")
+    assert load_edge_network(bundle)(torch.zeros(1, bundle.manifest.bits), torch.zeros(1))["label"].shape == (1, 10)
+    copy = tmp_path / "digits" / "1"
+    shutil.copytree(bundle.folder, copy)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    for edge in ({**manifest["edge"], "width": 64}, {**manifest["edge"], "unheard_of": 1}):
+        (copy / "bundle.json").write_text(json.dumps({**manifest, "edge": edge}))
+        with pytest.raises(BundleError, match="does not fit the manifest"):
+            load_edge_network(load_bundle(copy))

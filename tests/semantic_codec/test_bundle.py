@@ -1,0 +1,101 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from semantic_codec.bundle import Bundle, bundle_folders, find_bundle, load_bundle, load_recording
+from semantic_codec.calibration import temperature
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.errors import BundleError, NotFound
+
+
+@pytest.fixture
+def copy(tmp_path):
+    folder = tmp_path / "digits" / "1"
+    shutil.copytree(find_bundle("digits").folder, folder)
+    return folder
+
+
+def edit(folder, **changes):
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_bundle_is_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bundle = find_bundle("digits")
+    assert isinstance(bundle, Bundle) and bundle.manifest.levels[-1].payload_bytes <= 8
+    assert IntegerEncoder.from_bytes(bundle.encoder_bin).symbols == bundle.manifest.symbols
+
+
+def test_the_newest_version_is_taken_and_an_older_one_by_number(copy):
+    newer = copy.parent / "10"
+    shutil.copytree(copy, newer)
+    edit(newer, version=10)
+    roots = [copy.parents[1]]
+    assert [folder.name for folder in bundle_folders(roots[0])] == ["1", "10"]
+    assert find_bundle("digits", roots=roots).manifest.version == 10
+    assert find_bundle("digits", 1, roots=roots).manifest.version == 1
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(NotFound, match="no bundle 'digit'; allowed: .*digits 1"):
+        find_bundle("digit")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema_version is 2; allowed: 1"),
+        ({"codec_id": 64}, "codec_id is 64; allowed: 0 to 63"),
+        ({"version": 0}, "version is 0"),
+        ({"levels": [32, 16, 64]}, r"levels are \[32, 16, 64\]"),
+        ({"levels": [16, 32]}, "levels are"),
+        ({"tasks": [{"name": "label"}]}, "tasks or levels cannot be read"),
+        ({"ber_max": 0.7}, "BER range is 0.0 to 0.7"),
+        ({"blind_ber": 0}, "blind_ber is 0"),
+        ({"name": 5}, "name is 5"),
+        ({"files": {}}, "files are"),
+        ({"files": {"../../etc/passwd": "00", "encoder.bin": "", "edge.safetensors": ""}}, "plain file names"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_by_name(copy, changes, message):
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(copy)
+
+
+def test_a_wrong_hash_a_missing_file_and_broken_json_are_refused(copy):
+    weights = copy / "edge.safetensors"
+    original = weights.read_bytes()
+    weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    with pytest.raises(BundleError, match="edge.safetensors has the SHA-256"):
+        load_bundle(copy)
+    weights.unlink()
+    with pytest.raises(BundleError, match="edge.safetensors is missing"):
+        load_bundle(copy)
+    (copy / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="is not JSON"):
+        load_bundle(copy)
+    with pytest.raises(NotFound, match="there is no"):
+        load_bundle(copy / "nowhere")
+
+
+def test_a_recording_of_the_wrong_shape_is_refused(copy):
+    bundle = load_bundle(copy)
+    assert len(load_recording(bundle).labels) == 450
+    np.savez(copy / "recording.npz", bitstreams=np.zeros((3, 5), np.uint8), labels=np.zeros(3))
+    with pytest.raises(BundleError, match=r"bitstreams are uint8 \(3, 5\); allowed: uint8 \(3, 8\)"):
+        load_recording(bundle)
+    (copy / "recording.npz").unlink()
+    with pytest.raises(NotFound, match="has no recording"):
+        load_recording(bundle)
+
+
+def test_temperature_is_the_table_and_linear_between(copy):
+    edit(copy, calibration={"ber": [0, 0.1], "temperature": [[1, 2], [3, 4], [5, 6]]})
+    manifest = load_bundle(copy).manifest
+    assert temperature(manifest, np.array([0, 1, 2, 2]), np.array([0, 0.1, 0.05, 0.5])).tolist() == [1, 4, 5.5, 6]
+    edit(copy, calibration={})
+    assert temperature(load_bundle(copy).manifest, np.array([0, 1]), np.array([0, 0.1])).tolist() == [1, 1]

@@ -1,0 +1,159 @@
+"""The device encoder: one result, whoever computes it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semantic_codec.bitstream import pack_symbols
+from semantic_codec.bundle import find_bundle
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.encoder_format import (
+    ADD_KEPT,
+    DEPTHWISE,
+    FULL,
+    KEEP_INPUT,
+    RELU,
+    EncoderProgram,
+    IntegerLayer,
+    LayerShape,
+    accumulator_peak,
+)
+from semantic_codec.errors import BundleError, InvalidRequest, NotFound
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantized import fixed_point
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def golden_images(height: int, width: int) -> np.ndarray:
+    """Black, white, each ramp, a checkerboard and noise: uint8 (8, height, width, 3)."""
+    y, x = np.mgrid[:height, :width]
+    patterns = [0 * x, 0 * x + 255, x * 255 // (width - 1), y * 255 // (height - 1), (x + y) % 2 * 255]
+    images = [np.repeat(pattern[..., None], 3, axis=2) for pattern in patterns]
+    noise = np.random.default_rng(7).integers(0, 256, (3, height, width, 3))
+    return np.concatenate([np.stack(images), noise]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_golden_vectors(name):
+    """Regenerate with WEAKLINK_REGENERATE=1 after a bundle has changed."""
+    program = EncoderProgram.from_bytes(find_bundle(name).encoder_bin)
+    images = golden_images(program.height, program.width)
+    symbols = IntegerEncoder(program).encode(images)
+    path = GOLDEN / f"encoder_{name}.json"
+    if os.environ.get("WEAKLINK_REGENERATE"):
+        streams = [row.tobytes().hex() for row in pack_symbols(symbols, program.bits_per_symbol)]
+        path.write_text(json.dumps({"images": "tests/semantic_codec/test_encoder.py: golden_images", "bitstreams": streams}, indent=1) + "\n")
+    expected = json.loads(path.read_text())["bitstreams"]
+    assert [row.tobytes().hex() for row in pack_symbols(symbols, program.bits_per_symbol)] == expected
+    assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
+
+
+@st.composite
+def programs(draw):
+    """Small programs of every kind of layer, with integers up to what the proof allows."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    bits = draw(st.integers(1, 3))
+    channels = draw(st.integers(1, 4))
+    shapes = [LayerShape(FULL, draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 3)), RELU, 3, channels)]
+    for kind in draw(st.lists(st.sampled_from(["full", "depthwise", "residual"]), max_size=3)):
+        flag = draw(st.sampled_from([0, RELU]))
+        if kind == "residual":
+            shapes.append(LayerShape(FULL, 1, 1, RELU | KEEP_INPUT, channels, 5))
+            shapes.append(LayerShape(FULL, 3, 1, ADD_KEPT, 5, channels))
+        elif kind == "depthwise":
+            shapes.append(LayerShape(DEPTHWISE, 3, draw(st.integers(1, 2)), flag, channels, channels))
+        else:
+            shapes.append(LayerShape(FULL, 3, 1, flag, channels, channels))
+    layers = [_random_layer(rng, shape, index > 0) for index, shape in enumerate(shapes)]
+    last = LayerShape(FULL, 1, 1, 0, channels, draw(st.integers(1, 3)))
+    thresholds = np.sort(rng.integers(-4000, 4000, (last.outputs, 2**bits - 1)), axis=1).astype(np.int32)
+    weights = rng.integers(-127, 128, last.weight_shape).astype(np.int8)
+    index_map = rng.permutation(2**bits).astype(np.uint8)
+    layers.append(IntegerLayer(last, weights, thresholds=thresholds, index_map=index_map))
+    return EncoderProgram(height, width, bits, tuple(layers))
+
+
+def _random_layer(rng, shape: LayerShape, signed_input: bool) -> IntegerLayer:
+    weights = rng.integers(-127, 128, shape.weight_shape).astype(np.int8)
+    bias = rng.integers(-5000, 5000, shape.outputs).astype(np.int32)
+    peak = accumulator_peak(IntegerLayer(shape, weights, bias), -128, 127)
+    multiplier, shift = fixed_point(rng.uniform(1e-4, 2e-1, shape.outputs), peak)
+    return IntegerLayer(shape, weights, bias, multiplier, shift)
+
+
+@settings(max_examples=150, deadline=None)
+@given(programs(), st.integers(0, 2**32 - 1))
+def test_numpy_and_torch_agree_on_any_program_and_image(program, seed):
+    program = EncoderProgram.from_bytes(program.to_bytes())
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (3, program.height, program.width, 3)).astype(np.uint8)
+    images[1] = rng.choice([0, 255], images[1].shape)
+    symbols = IntegerEncoder(program).encode(images)
+    assert symbols.shape == (3, program.symbols) and symbols.max() < 2**program.bits_per_symbol
+    assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(programs())
+def test_bytes_are_read_back_as_written(program):
+    data = program.to_bytes()
+    assert EncoderProgram.from_bytes(data).to_bytes() == data
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_bytes_are_refused_or_still_a_proven_program(data):
+    good = bytearray(find_bundle("digits").encoder_bin)
+    for _ in range(data.draw(st.integers(1, 5))):
+        good[data.draw(st.integers(0, 60))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(good)))
+    for damaged in (bytes(good), bytes(good[:cut])):
+        try:
+            EncoderProgram.from_bytes(damaged)
+        except BundleError as error:
+            assert "encoder.bin is damaged" in str(error)
+
+
+def test_an_accumulator_that_could_pass_2_to_24_is_refused():
+    shape = LayerShape(FULL, 7, 1, RELU, 3, 1)
+    layer = IntegerLayer(shape, np.full(shape.weight_shape, 127, np.int8), np.array([2**24], np.int32),
+                         np.array([1], np.uint16), np.array([1], np.uint8))  # fmt: skip
+    last = LayerShape(FULL, 1, 1, 0, 1, 1)
+    latent = IntegerLayer(last, np.ones(last.weight_shape, np.int8), thresholds=np.zeros((1, 1), np.int32),
+                          index_map=np.arange(2, dtype=np.uint8))  # fmt: skip
+    with pytest.raises(BundleError, match="accumulator of"):
+        EncoderProgram.from_bytes(EncoderProgram(8, 8, 1, (layer, latent)).to_bytes())
+
+
+def test_fixed_point_keeps_products_below_2_to_30_and_close_to_the_factor():
+    factor, peak = np.array([1e-4, 3e-3, 0.9]), np.array([2**21, 2**16, 2**12])
+    multiplier, shift = fixed_point(factor, peak)
+    assert (peak * multiplier.astype(np.int64) + (1 << shift.astype(np.int64)) // 2 < 2**30).all()
+    assert multiplier.max() < 2**15
+    assert multiplier / 2.0**shift == pytest.approx(factor, rel=2**-8)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 9, 3), (1, 8, 8), (8, 8, 3), (1, 8, 8, 1)])
+def test_an_image_of_the_wrong_shape_is_refused(shape):
+    encoder = IntegerEncoder.from_bytes(find_bundle("digits").encoder_bin)
+    with pytest.raises(InvalidRequest, match=r"allowed: uint8 \(B, 8, 8, 3\)"):
+        encoder.encode(np.zeros(shape, np.uint8))
+
+
+def test_an_image_of_the_wrong_type_is_refused():
+    encoder = IntegerEncoder.from_bytes(find_bundle("digits").encoder_bin)
+    with pytest.raises(InvalidRequest, match="float64"):
+        encoder.encode(np.zeros((1, 8, 8, 3)))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(NotFound, match="encoder.bin"):
+        IntegerEncoder.from_file(tmp_path / "encoder.bin")
