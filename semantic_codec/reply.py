@@ -133,7 +133,7 @@ def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: He
 def _parse(block: bytes, device: int) -> Reply | None:
     if not check_holds(block, _start(device)):
         return None
-    version, status, sequence, class_index, confidence, advice = unpack_numbers(block, WIDTHS)
+    version, status, sequence, class_index, confidence, advice = unpack_numbers(block[:FIELD_BYTES], WIDTHS)
     if version != OPEN_MODE:
         return None
     return Reply(sequence, class_index, confidence / 63, advice if advice < 16 else None, status)
