@@ -70,6 +70,11 @@ def make_bundle(root: Path, name: str = "toy", version: int = 1, codec_id: int =
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_lame_duck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_server.server.LAME_DUCK_S", 0.0)
+
+
 @pytest.fixture(scope="session")
 def bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One codec, ``toy``, in versions 1 and 2."""
