@@ -27,7 +27,7 @@ REFERENCE = "eager"
 
 
 def received(bundle: Bundle, images: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The recording's bits through binary symmetric channels: bits (N, n_bits), BER (N,) by turns of BERS, labels (N,)."""
+    """The recording's bits with flips: bits (N, n_bits), BER (N,) by turns of :data:`BERS`, labels (N,)."""
     recording = load_recording(bundle)
     bits = np.unpackbits(recording.bitstreams[:images], axis=1, count=bundle.manifest.bits)
     ber = np.resize(np.array(BERS, np.float32), len(bits))
@@ -35,18 +35,27 @@ def received(bundle: Bundle, images: int, seed: int) -> tuple[np.ndarray, np.nda
     return bits ^ flips, ber, recording.labels[:images]
 
 
-def measure(bundle: Bundle, runtimes: Sequence[str], threads: int, repeats: int, images: int, seed: int) -> list[dict]:
-    """One row per runtime: milliseconds of each batch size, accuracy, and the largest difference of confidence."""
+def measure(
+    bundle: Bundle, runtimes: Sequence[str], threads: int, repeats: int, images: int, seed: int
+) -> list[dict[str, Any]]:
+    """One row per runtime: seconds to load, milliseconds of each batch size, accuracy, largest difference of confidence.
+
+    What a runtime imports counts towards the first codec that it loads.
+    """
     name, level_number = bundle.manifest.name, bundle.manifest.levels[-1].number
     task = bundle.manifest.tasks[0].name
     bits, ber, labels = received(bundle, images, seed)
     level = np.full(len(bits), level_number)
-    engines = {runtime: Engine([bundle], runtime, threads) for runtime in runtimes}
+    engines, load_s = {}, {}
+    for runtime in runtimes:
+        start = time.perf_counter()
+        engines[runtime] = Engine([bundle], runtime, threads)
+        load_s[runtime] = time.perf_counter() - start
     answers = {runtime: engine.infer_arrays(name, bits, level, ber)[task] for runtime, engine in engines.items()}
     times = _times(engines, name, bits, level, ber, repeats)
     rows = []
     for runtime in runtimes:
-        row: dict[str, Any] = {"codec": name, "runtime": runtime, "threads": threads}
+        row: dict[str, Any] = {"codec": name, "runtime": runtime, "threads": threads, "load_s": load_s[runtime]}
         for batch in BATCHES:
             row[f"batch_{batch}_ms"] = 1e3 * float(np.median(times[runtime, batch]))
         row["images_per_s"] = BATCHES[-1] / (row[f"batch_{BATCHES[-1]}_ms"] / 1e3)

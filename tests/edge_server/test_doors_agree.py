@@ -53,7 +53,8 @@ async def test_grpc_http_udp_and_the_offline_engine_agree(tmp_path: Path):
             assert other["confidence"] == pytest.approx(best.confidence, abs=1e-3)
             assert raw.confidence == pytest.approx(best.confidence, abs=0.5 / 63 + 1e-3)
             used.append(over_grpc.ber_used)
-            online.append([score.confidence for score in sorted(over_grpc.results[0].top, key=lambda score: score.index)])
+            scores = {score.index: score.confidence for score in over_grpc.results[0].top}
+            online.append([scores[index] for index in range(10)])
     offline = Engine([bundle]).infer_arrays(
         manifest.name,
         np.unpackbits(received, axis=1, count=manifest.bits),
