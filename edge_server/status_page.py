@@ -30,7 +30,7 @@ def status_page(repository: Repository, registry: CollectorRegistry, ready: bool
         ("Accuracy by BER, from feedback", judged),
     ]
     body = "".join(f"<h2>{escape(title)}</h2>{content}" for title, content in sections if content)
-    state = "serving" if ready else "draining"
+    state = "serving" if ready else "not ready"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
         f"<title>Weaklink edge</title><style>{_STYLE}</style></head><body><h1>Weaklink edge: {state}</h1>"
