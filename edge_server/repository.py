@@ -99,6 +99,8 @@ def load_repository(roots: Sequence[Path], prepare: Callable[[Bundle], None]) ->
             path = f"{folder.parent.name}/{folder.name}"
             try:
                 codec = ServedCodec(load_bundle(folder))
+                if codec.manifest.twin_of:
+                    continue  # made to be compared with, not to serve
                 _check_place(codec, path, codecs, names)
                 prepare(codec.bundle)
             except ConfigError:

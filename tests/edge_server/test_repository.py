@@ -55,6 +55,13 @@ def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage,
     assert refusal.path == "worse/3" and reason in refusal.reason
 
 
+def test_a_twin_does_not_serve(tmp_path: Path):
+    make_bundle(tmp_path)
+    change(twin_of="toy")(make_bundle(tmp_path, "toy-blind"))
+    repository = load_repository([tmp_path], accept)
+    assert [codec.name for codec in repository.codecs] == ["toy"] and not repository.refused
+
+
 def test_what_the_runtime_refuses_is_refused(tmp_path: Path):
     make_bundle(tmp_path)
     make_bundle(tmp_path, version=2)
