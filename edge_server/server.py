@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -34,6 +34,8 @@ from semantic_codec.errors import AlreadyExists
 from semantic_codec.frame import FrameReader
 
 UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
+LAME_DUCK_S = 0.2
+"""Every new call is told UNAVAILABLE for this long before the ports close: a closing connection reads as CANCELLED."""
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +79,9 @@ class EdgeServer:
         """Load the bundles, then open the ports. ConfigError: nothing to serve; AlreadyExists: a port is taken."""
         try:
             self._assemble()
-            addresses = Addresses(await self._open_grpc(), await self._open_udp(), await self._open_http())
+            # Closed in the opposite order: readiness and metrics can be read until the last answer has gone out.
+            http = await self._open_http()
+            addresses = Addresses(http=http, udp=await self._open_udp(), grpc=await self._open_grpc())
         except BaseException:
             await self._closers.aclose()
             raise
@@ -93,15 +97,20 @@ class EdgeServer:
         self._serving = False
         await self._health.enter_graceful_shutdown()
         log.info("draining")
-        try:
-            # Frames first: those taken still have to pass through the scheduler, which is the next to close.
-            await self._gateway.drain(self._settings.drain_s)
-        except TimeoutError:
-            log.warning("frames were still unanswered after %g s", self._settings.drain_s)
-        await self._scheduler.drain(self._settings.drain_s)
-        self._service.drain()
+        limit = self._settings.drain_s
+        # Frames first: those taken still have to pass through the scheduler, which is the next to close.
+        await self._drained("frames", self._gateway.drain(limit))
+        await self._scheduler.drain(limit)
+        await self._drained("gRPC calls", self._service.drain(limit))
+        await asyncio.sleep(LAME_DUCK_S)
         await self._closers.aclose()
         log.info("stopped")
+
+    async def _drained(self, what: str, draining: Awaitable[None]) -> None:
+        try:
+            await draining
+        except TimeoutError:
+            log.warning("%s were still unanswered after %g s", what, self._settings.drain_s)
 
     def _assemble(self) -> None:
         settings, clock = self._settings, self._clock
@@ -150,7 +159,8 @@ class EdgeServer:
         except RuntimeError as error:
             raise _busy("grpc", settings.host, settings.grpc_port, error) from error
         await server.start()
-        self._closers.push_async_callback(server.stop, settings.drain_s)
+        # Ours are answered by then; who watches the health would stay for ever.
+        self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         return _join(settings.host, port)
 
     async def _open_udp(self) -> str:

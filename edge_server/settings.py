@@ -71,19 +71,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML or JSON file of these settings by name")
     for name, field in Settings.model_fields.items():
-        shown = os.pathsep.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = "empty" if field.default == () else field.default
         parser.add_argument(
             flag(name),
             dest=name,
             metavar=name.rpartition("_")[2].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} (default: {shown or 'empty' if shown == '' else shown}; WEAKLINK_{name.upper()})",
+            help=f"{field.description} (default: {shown}; WEAKLINK_{name.upper()})",
         )
     return parser
 
 
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
-    """Settings from ``argv``, the environment and ``--config FILE``. ConfigError names the value and where to fix it."""
+    """Settings from ``argv``, the environment and ``--config FILE``. ConfigError: names the value and its fix."""
     flags = vars(build_parser().parse_args(argv))
     from_file = _read_file(flags.pop("config"))
 
