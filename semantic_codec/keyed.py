@@ -58,6 +58,8 @@ class DeviceKey:
     secret: bytes = field(repr=False)
     cipher_key: bytes = field(init=False, repr=False)
     mac_key: bytes = field(init=False, repr=False)
+    key_id: bytes = field(init=False)
+    """4 bytes that name the key and tell nothing of it."""
 
     def __post_init__(self) -> None:
         if len(self.secret) != SECRET_BYTES:
@@ -68,6 +70,7 @@ class DeviceKey:
             )
         object.__setattr__(self, "cipher_key", blake2s(b"weaklink cipher", key=self.secret).digest())
         object.__setattr__(self, "mac_key", blake2s(b"weaklink mac", key=self.secret).digest())
+        object.__setattr__(self, "key_id", blake2s(b"weaklink id", key=self.secret, digest_size=4).digest())
 
     @classmethod
     def from_hex(cls, text: str) -> DeviceKey:

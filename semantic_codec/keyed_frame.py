@@ -106,7 +106,9 @@ class KeyedFrameReader(FrameReader):
         return "bad_mac" if header.device in self._keys else "unknown_device"
 
     def _open(self, payload: bytes, header: KeyedHeader, erased: tuple[tuple[int, int], ...]) -> bytes:
-        key = self._keys[header.device]
+        key = self._keys.get(header.device)
+        if key is None:
+            return payload  # taken away since the MAC was compared; the caller finds that out, too
         opened = xor(payload, key.keystream(FRAME, header.device, header.sequence, len(payload)))
         return _without(opened, erased) if erased else opened
 
