@@ -135,6 +135,9 @@ class Gateway:
         """One frame that was read, or could not be."""
         if isinstance(result.header, KeyedHeader):
             self._handle_keyed(result, source)
+        elif result.header is not None and result.header.device in self._keys:
+            # Else whoever knows a device's number could speak for it.
+            self.count("not_keyed")
         elif result.outcome == "ok":
             self._handle_open(result, source)
         else:
