@@ -93,6 +93,22 @@ def test_a_noisy_serial_line(mode, keyed_edge, tiny, tmp_path: Path):
     assert all(each.on_air_bytes == each.attempts * (overhead + 8) for each in deliveries)
 
 
+@pytest.mark.parametrize("mode", ["open", "keyed"])
+def test_a_line_that_flips_loses_and_adds_both_ways(mode, keyed_edge, tiny, link, tmp_path: Path):
+    damage = [
+        {"channel": "bsc", "ber": 0.02},
+        {"channel": "byte_loss", "probability": 0.002},
+        {"channel": "byte_insertion", "probability": 0.002},
+    ]
+    address = link("serial", keyed_edge["serial"], up=damage, down=damage, seed=4)
+    keyed = {"key": TWO, "sequences": _after(tmp_path, 50_000)} if mode == "keyed" else {}
+    settings = {"timeout_s": 1.0, "retries": 9} | keyed
+    with Device(tiny, "serial", address, device=8 if keyed else 32, **settings) as device:
+        deliveries = [each for _, each in device.stream(recording_samples(tiny)[:150], window=16)]
+    assert all(delivery.answer is not None for delivery in deliveries)
+    assert sum(delivery.attempts for delivery in deliveries) > 150
+
+
 def test_a_serial_line_that_nobody_offers(tiny):
     with pytest.raises(Unavailable, match="cannot be reached"):
         create_transport("serial", "127.0.0.1:9")
