@@ -57,6 +57,17 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
 
+def test_a_run_goes_on_from_the_weights_of_an_earlier_one(trained, tmp_path, capsys):
+    folder, config = trained
+    later = tmp_path / "later.toml"
+    later.write_text(config.read_text().replace("float_epochs = 3", 'float_epochs = 1\nstart_from = "tiny"').replace('"tiny"', '"later"', 1))
+    train.main([str(later), "--runs", str(folder), "--threads", "1"])
+    loss = {line.split(":")[0]: float(line.split("loss ")[1].split()[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line}
+    assert loss["float epoch 1/1"] < 4  # two heads that know nothing have ln 10 each
+    with pytest.raises(NotFound, match="there is no run .*tiny to start from"):
+        train.main([str(later), "--runs", str(tmp_path), "--threads", "1"])
+
+
 def test_tensorboard_logs_are_written(trained):
     folder, _ = trained
     assert list((folder / "tiny" / "tensorboard").glob("events.out.tfevents.*"))
