@@ -39,6 +39,7 @@ class TrainingConfig:
 
     ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
     number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels.
+    ``start_from`` names an earlier run whose float stage this one goes on from with a schedule of its own.
     """
 
     float_epochs: int = 60
@@ -56,6 +57,7 @@ class TrainingConfig:
     teacher_temperature: float = 2.0
     label_smoothing: float = 0.0
     validation: int = 5000
+    start_from: str = ""
     seed: int = 0
 
 

@@ -7,6 +7,7 @@ through the same engine that serves. Several bundles see the same images and fli
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from codec_training.flips import flipped
 from codec_training.statistics import calibration_error_percent, interval_percent
 from edge_server.engine import Engine
+from edge_server.runtimes import DEFAULT_RUNTIME
 from semantic_codec.bitstream import pack_symbols, unpack_bits
 from semantic_codec.bundle import Bundle, Recording, find_bundle, load_recording
 from semantic_codec.encoder import IntegerEncoder
@@ -90,7 +92,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """One row per level and BER, on every image of the recording, for the bundle's first task."""
     manifest = bundle.manifest
-    engine = Engine([bundle], **({"runtime": runtime} if runtime else {}))
+    engine = Engine([bundle], runtime or DEFAULT_RUNTIME, threads=os.cpu_count() or 1)
     sent = unpack_bits(recording.bitstreams, manifest.bits)
     rows = []
     for level in manifest.levels:

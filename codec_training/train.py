@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from codec_training.checkpoint import load_checkpoint
 from codec_training.config import Config, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.stages import Heads, Stage, encoder_signs, record_bits, recorded_signs, validator
 from codec_training.teacher import train_teacher
 from codec_training.views import Views
-from semantic_codec.errors import ConfigError
+from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.nn.edge import EdgeNetwork
 from semantic_codec.nn.encoder import FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
@@ -75,6 +76,8 @@ def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEnco
     check_fit(config, dataset)
     training = config.training
     encoder, heads = build(config, len(dataset.classes))
+    if training.start_from:
+        _start_from(folder.parent / training.start_from, encoder, heads)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
         teacher = train_teacher(dataset, config.teacher, folder / "teacher")
@@ -101,6 +104,16 @@ def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEnco
             recorded_signs(record_bits(reference, views), views, config), check,
         )  # fmt: skip
     return quantized, heads
+
+
+def _start_from(earlier: Path, encoder: FloatEncoder, heads: Heads) -> None:
+    """Take over the weights of an earlier run's float stage."""
+    if not load_checkpoint(earlier / "float", encoder=encoder, heads=heads):
+        raise NotFound(
+            f"there is no run {earlier} to start from",
+            allowed="a run whose float stage has finished an epoch",
+            fix=f"run: weaklink train {earlier.name}",
+        )
 
 
 @torch.no_grad()

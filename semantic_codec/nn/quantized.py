@@ -31,6 +31,18 @@ def round_through(x: torch.Tensor) -> torch.Tensor:
     return x + (torch.floor(x + 0.5) - x).detach()
 
 
+class _ToInt8(torch.autograd.Function):
+    """Nearest int8 multiple of a scale, half up; gradient of the identity. Faster on CPUs than torch's fake_quantize."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, scale: float) -> torch.Tensor:
+        return x.mul(1 / scale).add_(0.5).floor_().clamp_(-128, 127).mul_(scale)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
 class QuantizedConv(nn.Module):
     """One convolution on int8 values, in real units: input, weight and output are multiples of their scales."""
 
@@ -54,9 +66,8 @@ class QuantizedConv(nn.Module):
         return x if self.last else self.limit(x)
 
     def limit(self, x: torch.Tensor) -> torch.Tensor:
-        """Round to multiples of the output scale and saturate to int8."""
-        low = 0 if self.shape.flags & RELU else -128
-        return round_through((x / self.scale).clamp(low, 127)) * self.scale
+        """Round to multiples of the output scale and saturate to int8, behind a ReLU where the layer has one."""
+        return _ToInt8.apply(F.relu(x) if self.shape.flags & RELU else x, float(self.scale))
 
 
 class QuantizedEncoder(nn.Module):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from codec_training import evaluate, export, train
-from codec_training.evaluate import evaluate as evaluate_bundle
 from semantic_codec.bundle import find_bundle, load_bundle, load_recording
 from semantic_codec.errors import ConfigError, NotFound
 from tests.codec_training.test_config import GOOD
@@ -58,6 +57,17 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
 
+def test_a_run_goes_on_from_the_weights_of_an_earlier_one(trained, tmp_path, capsys):
+    folder, config = trained
+    later = tmp_path / "later.toml"
+    later.write_text(config.read_text().replace("float_epochs = 3", 'float_epochs = 1\nstart_from = "tiny"').replace('"tiny"', '"later"', 1))
+    train.main([str(later), "--runs", str(folder), "--threads", "1"])
+    loss = {line.split(":")[0]: float(line.split("loss ")[1].split()[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line}
+    assert loss["float epoch 1/1"] < 4  # two heads that know nothing have ln 10 each
+    with pytest.raises(NotFound, match="there is no run .*tiny to start from"):
+        train.main([str(later), "--runs", str(tmp_path), "--threads", "1"])
+
+
 def test_tensorboard_logs_are_written(trained):
     folder, _ = trained
     assert list((folder / "tiny" / "tensorboard").glob("events.out.tfevents.*"))
@@ -96,14 +106,6 @@ def test_a_data_set_and_the_recording_give_the_same(tmp_path):
     evaluate.main([*common, str(targets[1]), "--data-set", "digits"])
     first, second = (json.loads(target.read_text())["rows"] for target in targets)
     assert first == second
-
-
-def test_digits_reach_what_they_promise():
-    """At most 8 bytes: 97 % on an error-free link, 93 % at a BER of 5e-2."""
-    bundle = find_bundle("digits")
-    rows = {row["ber"]: row["accuracy_percent"] for row in evaluate_bundle(bundle, load_recording(bundle), (0.0, 0.05)) if row["level"] == 2}
-    assert bundle.manifest.levels[-1].payload_bytes <= 8
-    assert rows[0.0] >= 97 and rows[0.05] >= 93
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["--ber", "0.6"], "--ber is 0.6"), (["--draws", "0"], "--draws is 0")])

@@ -1,0 +1,57 @@
+"""The committed bundles keep what they promise, on every image of their recordings."""
+
+import pytest
+
+from codec_training.evaluate import evaluate
+from semantic_codec.bundle import MAX_BUNDLE_BYTES, bundle_folders, bundle_roots, find_bundle, load_bundle, load_recording
+from semantic_codec.encoder_format import EncoderProgram
+
+BERS = (0.0, 1e-2, 5e-2, 0.1)
+
+
+@pytest.fixture(scope="module")
+def cifar10():
+    """Rows of `weaklink evaluate cifar10 --recording` by payload bytes and BER."""
+    bundle = find_bundle("cifar10")
+    return {(row["payload_bytes"], row["ber"]): row for row in evaluate(bundle, load_recording(bundle), BERS, draws=1)}
+
+
+@pytest.mark.parametrize(("payload_bytes", "least"), [(32, 87), (16, 86), (8, 84)])
+def test_cifar10_on_an_error_free_link(cifar10, payload_bytes, least):
+    row = cifar10[payload_bytes, 0.0]
+    assert row["images"] == 10_000 and row["accuracy_percent"] >= least
+
+
+@pytest.mark.parametrize(("ber", "most"), [(1e-2, 0.5), (5e-2, 1), (0.1, 2)])
+def test_cifar10_bends_and_does_not_break(cifar10, ber, most):
+    assert cifar10[32, 0.0]["accuracy_percent"] - cifar10[32, ber]["accuracy_percent"] <= most
+
+
+def test_cifar10_confidence_is_calibrated(cifar10):
+    assert max(row["calibration_error_percent"] for row in cifar10.values()) <= 3
+
+
+def test_cifar10_fits_the_device():
+    data = find_bundle("cifar10").encoder_bin
+    assert EncoderProgram.from_bytes(data).macs <= 8_000_000 and len(data) <= 112_000
+
+
+def test_digits_in_8_bytes():
+    bundle = find_bundle("digits")
+    rows = {row["ber"]: row for row in evaluate(bundle, load_recording(bundle), (0.0, 0.05)) if row["payload_bytes"] == 8}
+    assert bundle.manifest.levels[-1].payload_bytes == 8
+    assert rows[0.0]["accuracy_percent"] >= 97 and rows[0.05]["accuracy_percent"] >= 93
+
+
+@pytest.mark.parametrize("folder", bundle_folders(bundle_roots()[0]), ids=lambda folder: folder.parent.name)
+def test_every_bundle_is_whole_and_small_enough(folder):
+    bundle = load_bundle(folder)
+    assert bundle.manifest.name == folder.parent.name
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MAX_BUNDLE_BYTES
+    assert len({(row["level"], row["ber"]) for row in bundle.manifest.accuracy}) == len(bundle.manifest.accuracy) > 0
+
+
+@pytest.mark.parametrize("name", ["cifar10", "digits"])
+def test_a_blind_twin_decodes_the_same_bits(name):
+    codec, twin = find_bundle(name), find_bundle(f"{name}-blind")
+    assert twin.manifest.twin_of == name and twin.encoder_bin == codec.encoder_bin
