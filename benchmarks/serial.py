@@ -1,8 +1,8 @@
 """``weaklink bench serial``: frames found on a noisy serial line, and frames found in noise that are none.
 
-Every line is made, damaged and searched by the code that serves: `encode_frame`, `SerialReceiver`, the edge's readers. Two
-codecs are served, of 2, 4, 8 and of 8, 16, 32 bytes; frames of the second come in turn of its levels, with up to 20 random
-bytes between them. Rates are per second of processor time, so that other work on the machine does not count.
+Every line is made, damaged and searched by the code that serves: `encode_frame`, `SerialReceiver`, the edge's readers.
+Two codecs are served, of 2, 4, 8 and of 8, 16, 32 bytes; frames of the second come in turn of its levels, with up to 20
+random bytes between them. Rates are per second of processor time, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -165,13 +165,16 @@ COLUMNS = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench serial", description=__doc__.split("\n")[0])
     parser.add_argument("--frames", type=int, default=20_000, help="frames per point (default %(default)s)")
-    parser.add_argument("--noise-bytes", type=int, default=10_000_000, help="random bytes per point (default %(default)s)")
+    parser.add_argument(
+        "--noise-bytes", type=int, default=10_000_000, help="random bytes per point (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=SEED, help="of payloads and damage (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write the rows, as in results/{RESULTS.name}")
     options = parser.parse_args(argv)
     for name in ("frames", "noise_bytes"):
         if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; allowed: 1 or more; fix: leave it out")
+            flag, value = "--" + name.replace("_", "-"), getattr(options, name)
+            parser.error(f"{flag} is {value}; allowed: 1 or more; fix: leave it out")
     rng = np.random.default_rng(options.seed)
     rows = found_rows(options.frames, rng) + slip_rows(options.frames, rng) + noise_rows(options.noise_bytes, rng)
     for name, columns in COLUMNS.items():

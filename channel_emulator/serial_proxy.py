@@ -22,8 +22,8 @@ LINGER_S = 5.0
 class SerialProxy:
     """Listens for TCP connections, each a line of its own to the upstream and a device of the link.
 
-    The order of bytes is kept: a piece that is delayed delays all behind it. A line that waits for too much stops reading,
-    so TCP slows its sender down.
+    The order of bytes is kept: a piece that is delayed delays all behind it. A line that waits for too much stops
+    reading, so TCP slows its sender down.
     """
 
     def __init__(self, link: Link):
@@ -73,7 +73,7 @@ class SerialProxy:
             asyncio.create_task(self._carry_way("down", device, there, writer)),
         ]
         try:
-            # An end that closed its side may still wait for what is on the way; one that is gone must not hold the line.
+            # An end that closed its side may still wait for what is on the way; one that is gone must not hold on.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(ways, timeout=LINGER_S)
         finally:

@@ -20,8 +20,8 @@ class SequenceFile:
     """Hands out 0, 1, 2, ... of one device under one key.
 
     The file holds the first number that is not reserved. It is written, and on the disk, before a number of the next
-    block is handed out; what a block has left when the process ends is skipped. Keep the file as long as the key: without
-    it the numbers begin at 0, and the same keystream hides other payloads.
+    block is handed out; what a block has left when the process ends is skipped. Keep the file as long as the key:
+    without it the numbers begin at 0, and the same keystream hides other payloads.
 
     Args:
         path: made where it does not exist. block: numbers per reservation; one write each.

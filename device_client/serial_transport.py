@@ -27,8 +27,8 @@ READ_BYTES = 4096
 class SerialTransport(FrameTransport):
     """One TCP connection to an edge's serial port, a terminal server or a link emulator.
 
-    Arguments as those of `UdpTransport`; damage is applied to sync word and frame. The connection is made anew where the
-    other end closed it.
+    Arguments as those of `UdpTransport`; damage is applied to sync word and frame. The connection is made anew where
+    the other end closed it.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ LARGEST_REPLY = 2048
 class UdpTransport(FrameTransport):
     """One UDP socket to an edge, gateway or link emulator.
 
-    address: "HOST:PORT". timeout_s: wait for a reply per transmission. retries: repeats after silence, of the same frame
-    in open mode. damage: bytes -> bytes, applied to every frame on its way out. key and sequences: keyed mode, with the
+    address: "HOST:PORT". timeout_s: wait for a reply per transmission. retries: repeats after silence, of the same
+    frame in open mode. damage: bytes -> bytes, applied to every frame on its way out. key and sequences: keyed mode, with the
     device's key (64 hexadecimal digits or a :class:`DeviceKey`) and the file that keeps its sequences.
     """
 

@@ -45,10 +45,10 @@ class Settings(BaseSettings):
     remembered_answers: int = Field(128, ge=1, le=4096, description="answers per device that feedback can refer to")
     duplicate_s: Seconds = Field(30.0, description="age at which a frame's sequence number may be used again, seconds")
     keys: Path | None = Field(
-        None, description="TOML or JSON file of device keys, reloaded when it changes; with it, frames are in keyed mode"
+        None, description="TOML or JSON file of device keys, reloaded when it changes: frames are in keyed mode"
     )
     replay_file: Path | None = Field(
-        None, description="keeps the sequences of keyed frames over a restart; none: beside the keys file, .replay added"
+        None, description="keeps the replay window over a restart; none: the keys file's name, .replay added"
     )
     open_frames: bool | None = Field(
         None, description="whether frames without a key are read; none: only where there is no keys file"

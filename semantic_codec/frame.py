@@ -81,11 +81,12 @@ class Mode:
 
     @cache  # noqa: B019  two instances, for ever
     def credible_errors(self, pilot_bits: int) -> int:
-        """The most errors at which noise has NOISE_CANDIDATES headers as near, on average, among those of one prefix."""
+        """The most errors at which noise has NOISE_CANDIDATES headers as near, on average, among those of a prefix."""
         if not self.bounded:
             return pilot_bits
         within, errors = 1, 0
-        while (within + comb(pilot_bits, errors + 1)) << (self.info_bits - PREFIX_BITS) <= NOISE_CANDIDATES * 2**pilot_bits:
+        unknown = self.info_bits - PREFIX_BITS
+        while (within + comb(pilot_bits, errors + 1)) << unknown <= NOISE_CANDIDATES * 2**pilot_bits:
             errors += 1
             within += comb(pilot_bits, errors)
         return errors
@@ -126,8 +127,8 @@ class FrameResult:
     outcome: "ok"; "bad_length", no known level has it, nor could it be a cut frame whose header can be read;
     "bad_header", too damaged; or, where a header was read with few enough errors to be sure of it: "unknown_version",
     "unknown_codec", "unknown_level", "encoder_mismatch"; in keyed mode also "unknown_device", "bad_mac".
-    header: None where none was read. codec: None unless the check held. payload: None unless ok; it is that of the whole
-    level in order of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
+    header: None where none was read. codec: None unless the check held. payload: None unless ok; it is that of the
+    whole level in order of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
     pilot_bits, pilot_errors: header bits that arrived, and those among them that the decoder turned over; 0 of 0 where
     no header was read.
     """
@@ -329,7 +330,8 @@ class _Format:
         self.prefixes = []
         for codec, level in levels:
             known = np.full(mode.info_bits, -1, dtype=np.int8)
-            known[:PREFIX_BITS] = [(mode.version << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
+            prefix = mode.version << 10 | codec << 4 | level
+            known[:PREFIX_BITS] = [prefix >> shift & 1 for shift in range(PREFIX_BITS - 1, -1, -1)]
             self.prefixes.append(known)
 
     def header_bits_within(self, size: int) -> int:

@@ -46,8 +46,8 @@ KEYED = Mode(
     least_header_bits=112,
     code=keyed_code,
 )
-"""With 32 bits of MAC, 16 candidates let noise through with 16 / 2^32 at most, so none is left out. Codewords near noise:
-2^88 * V(224, 22) / 2^224 = 2e-11."""
+"""With 32 bits of MAC, 16 candidates let noise through with 16 / 2^32 at most, so none is left out. Codewords near
+noise: 2^88 * V(224, 22) / 2^224 = 2e-11."""
 
 
 def encode_keyed_frame(

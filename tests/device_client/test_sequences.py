@@ -38,7 +38,10 @@ def test_the_rest_of_a_block_is_skipped(tmp_path: Path):
 
 def test_a_killed_process_wrote_its_block_before_it_used_it(tmp_path: Path):
     path = tmp_path / "sequence"
-    code = f"import os\nfrom device_client.sequences import SequenceFile\nprint(SequenceFile({str(path)!r}).take(), flush=True)\nos._exit(9)"
+    code = (
+        "import os\nfrom device_client.sequences import SequenceFile\n"
+        f"print(SequenceFile({str(path)!r}).take(), flush=True)\nos._exit(9)"
+    )
     root = Path(__file__).parents[2]
     firsts = [
         int(subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, timeout=60).stdout)

@@ -28,13 +28,14 @@ def keys(tmp_path: Path) -> Path:
     return secret(tmp_path / "keys.toml", f'7 = "{ONE}"\n')
 
 
-def keyed(bundle: Bundle, sequence: int, device: int = 7, level: int = 2, key: DeviceKey = KEY, payload: bytes = PAYLOAD):
-    payload = payload[: LEVELS[level] // 8] if level < len(LEVELS) else payload
+def keyed(bundle: Bundle, sequence: int, device: int = 7, level: int = 2, key: DeviceKey = KEY) -> bytes:
+    payload = PAYLOAD[: LEVELS[level] // 8] if level < len(LEVELS) else PAYLOAD
     return encode_keyed_frame(KeyedHeader(5, level, device, sequence), payload, key, bundle.encoder_hash)
 
 
 async def test_a_keyed_frame_is_answered_as_grpc_would(bundle_root: Path, bundle: Bundle, keys: Path):
-    async with running(bundle_root, keys=keys) as (server, at), radio(at["udp"]) as device, grpc_stub(at["grpc"]) as stub:
+    serving = running(bundle_root, keys=keys)
+    async with serving as (server, at), radio(at["udp"]) as device, grpc_stub(at["grpc"]) as stub:
         for level in range(3):
             sequence = 1_000_000 + level
             device.send(keyed(bundle, sequence, level=level))

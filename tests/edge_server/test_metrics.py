@@ -32,7 +32,7 @@ def test_accuracy_has_both_sides_even_where_all_is_wrong():
 def test_gauges_are_read_at_the_scrape():
     metrics = Metrics(CollectorRegistry())
     waiting = [1, 2, 3]
-    metrics.watch(lambda: len(waiting), lambda: 5)
+    metrics.watch(lambda: len(waiting), lambda: 5, lambda: 3)
     assert metrics.registry.get_sample_value("weaklink_queue_depth") == 3
     waiting.clear()
     assert metrics.registry.get_sample_value("weaklink_queue_depth") == 0

@@ -89,7 +89,8 @@ async def test_keyed_frames(bundle_root: Path, bundle: Bundle, tmp_path: Path):
 
 
 async def test_noise_is_no_frame_and_stops_nobody(bundle_root: Path, bundle: Bundle):
-    async with running(bundle_root, serial_port=0) as (server, at), line(at["serial"]) as noisy, line(at["serial"]) as device:
+    serving = running(bundle_root, serial_port=0)
+    async with serving as (server, at), line(at["serial"]) as noisy, line(at["serial"]) as device:
         noisy.write(np.random.default_rng(3).bytes(3 * serial_door.READ_BYTES))
         device.write(add_sync(frame(bundle, 1)))
         assert read_reply(await device.reply(), 7).sequence == 1

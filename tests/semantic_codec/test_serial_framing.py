@@ -69,7 +69,10 @@ def test_how_the_bytes_are_cut_makes_no_difference(parts, cuts):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([b"", b"abc"]), min_size=1, max_size=8), st.binary(max_size=20).filter(lambda n: 1 not in n))
+@given(
+    st.lists(st.sampled_from([b"", b"abc"]), min_size=1, max_size=8),
+    st.binary(max_size=20).filter(lambda noise: 1 not in noise),
+)
 def test_every_frame_is_found_in_order(contents, noise):
     line = noise + b"".join(add_sync(toy(content)) for content in contents)
     assert SerialReceiver(SIZES, checked).feed(line) == [toy(content) for content in contents]
