@@ -1,14 +1,14 @@
-// Runs SCRIPT in MicroPython on Node: node node_interpreter.mjs MODULE FOLDER HEAP_BYTES SCRIPT
+// Runs SCRIPT in MicroPython on Node: node node_interpreter.mjs MODULE FOLDER SCRIPT
 // MODULE: micropython.mjs of the npm package. FOLDER is copied into the interpreter's file system, as its working folder.
 // This port collects garbage only while no Python runs, so the script's parts, split at lines "#%%", run one by one.
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [module, folder, heap, script] = process.argv.slice(2);
+const [module, folder, script] = process.argv.slice(2);
 const { loadMicroPython } = await import(pathToFileURL(module).href);
 const interpreter = await loadMicroPython({
-  heapsize: Number(heap),
+  heapsize: 256 * 1024,
   linebuffer: true,
   stdout: (line) => process.stdout.write(line + "\n"),
 });
