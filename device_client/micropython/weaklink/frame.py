@@ -31,7 +31,7 @@ class Reply:
 
 
 class ReplyReader:
-    """Reads the replies to one device; keeps 9 KB of memory to do it in."""
+    """Reads the replies to one device; keeps 5 KB of memory to do it in."""
 
     def __init__(self, device):
         self._start = check(bytes((device >> 8, device & 255)))

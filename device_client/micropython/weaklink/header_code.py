@@ -3,6 +3,8 @@
 docs/wire-format.md gives the format. 56 bits are coded as 144: rate 1/3, 256 states, every seventh bit dropped.
 """
 
+from array import array
+
 BLOCK_BYTES, CODED_BYTES = 7, 18
 INFO_BITS, CODED_BITS = 56, 144
 _GENERATORS = (0o557, 0o663, 0o711)
@@ -95,14 +97,14 @@ def stride(bits):
 class BlockDecoder:
     """Reads coded blocks of which a run of eight bits or more is known: one lap of the Viterbi algorithm.
 
-    Works in 8 KB that it keeps; costs are numbers of wrong bits, all in small integers.
+    Works in 5 KB that it keeps; costs are numbers of wrong bits, all in small integers.
     """
 
     LIST_SIZE = 4
 
     def __init__(self):
-        self._choices = bytearray(INFO_BITS * 128)
-        self._metric, self._next = [0] * 256, [0] * 256
+        self._choices = bytearray(INFO_BITS * 32)
+        self._metric, self._next = array("H", bytes(512)), array("H", bytes(512))
         self._costs = [0] * 8
         self._margins, self._watched = [0] * INFO_BITS, bytearray(INFO_BITS)
         self._received, self._most = bytearray(INFO_BITS), bytearray(INFO_BITS)
@@ -180,7 +182,7 @@ class BlockDecoder:
             step = (start + turn) % INFO_BITS
             most = self._step_costs(step)
             bit = known[step]
-            base = turn * 128
+            base = turn * 32
             for j in range(128):
                 # States j and j + 128 lead to 2j and 2j + 1; both ends of every generator are 1, so each
                 # crossing branch contradicts exactly what the other does not.
@@ -205,7 +207,9 @@ class BlockDecoder:
                         after[j + j + 1] = a + other
                 else:
                     after[j + j + 1] = _FORBIDDEN
-                choices[base + j] = one
+                if j & 3:
+                    one = choices[base + (j >> 2)] << 2 | one
+                choices[base + (j >> 2)] = one & 255
             if watching:
                 state = self._watched[turn]
                 j = state >> 1
@@ -225,7 +229,8 @@ class BlockDecoder:
             step = (start + turn) % INFO_BITS
             if state & 1:
                 path[step >> 3] |= 128 >> (step & 7)
-            upper = choices[turn * 128 + (state >> 1)] >> (state & 1) & 1
+            # Two bits for each pair of states, those of four pairs in a byte, the first in its highest bits.
+            upper = choices[turn * 32 + (state >> 3)] >> (6 - (state & 6) + (state & 1)) & 1
             if turn == deviation:
                 upper ^= 1
             state = state >> 1 | upper << 7

@@ -69,7 +69,8 @@ class Program:
             if head[:4] != b"WLE1" or len(head) < _HEAD_BYTES:
                 raise broken("it begins with %r" % head[:4], "b'WLE1'")
             _, self.bits_per_symbol, self.count, self.height, self.width, channels = struct.unpack(_HEAD, head)
-            if channels != 3 or not self.count or not 1 <= self.bits_per_symbol <= 8:
+            empty = not (self.count and self.height and self.width)
+            if empty or channels != 3 or not 1 <= self.bits_per_symbol <= 8:
                 raise broken("its first bytes are %r" % head, "an image of 3 channels, 1 layer or more, 1 to 8 bits")
             self._flags = bytearray(self.count)
             layer = self._start()

@@ -14,6 +14,7 @@ from semantic_codec.bitstream import pack_symbols
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.encoder_format import ADD_KEPT, FULL, KEEP_INPUT, RELU, EncoderProgram, IntegerLayer, LayerShape
 from tests.device_client.micropython.conftest import install_bundle
+from tests.device_client.micropython.compiler import compile_package
 from tests.device_client.micropython.interpreters import PART
 from tests.semantic_codec.test_encoder import golden_images, programs
 
@@ -163,11 +164,12 @@ encoder.encode(bytes(297))
 
 @pytest.mark.parametrize("bundle", ["digits", pytest.param("cifar10", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_heap_on_the_way_of_an_image(interpreter, board, bundle):
-    """The most that is in use at any time, garbage of the step included, from the imports to the reply."""
+    """The most that is in use at any time, code and each step's garbage included, from the imports to the reply."""
     if interpreter.name != "Node":
         pytest.skip("objects are twice as large on a 64-bit interpreter; Node's has a microcontroller's 32 bits")
     if bundle != "digits":
         install_bundle(bundle, board)
+    compile_package(board / "weaklink", "-O3")
     layers = EncoderProgram.from_bytes((board / bundle / "encoder.bin").read_bytes()).layers
     actions = [
         "from weaklink import Bundle, Device",
