@@ -47,6 +47,18 @@ class PlainEncoder:
                 gc.collect()
                 yield
 
+    def bitstream(self):
+        """All symbols of the last image, one after another, most significant bit first; zeros fill the last byte."""
+        bits = self.bits_per_symbol
+        packed = bytearray((self.symbols * bits + 7) // 8)
+        place = 0
+        for symbol in self.output:
+            for shift in range(bits - 1, -1, -1):
+                if symbol >> shift & 1:
+                    packed[place >> 3] |= 128 >> (place & 7)
+                place += 1
+        return bytes(packed)
+
     def _load(self, file, layer, last):
         buffer, outputs = self._buffer, layer.outputs
         self.layer = layer
