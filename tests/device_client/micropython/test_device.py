@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from device_client import Device
+from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import find_bundle
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.frame import Header, encode_frame
-from semantic_codec.bitstream import pack_symbols
 from semantic_codec.reply import Refusal, Reply, ReplyStatus, encode_reply
 from tests.semantic_codec.test_encoder import golden_images
 
@@ -162,8 +163,6 @@ with Device("tiny", "udp", "{edge["udp"]}", device=701, feedback="{edge["http"]}
     print(answer.class_index, answer.label, answer.level, answer.confidence > 0)
     print(device.feedback(answer, 1), device.feedback(answer, 1) in (True, False))
 """
-    from device_client import Device
-
     with Device(tiny, "udp", edge["udp"], device=702, timeout_s=20) as device:
         expected = device.infer(images[0])
     assert interpreter.run(board, script) == [

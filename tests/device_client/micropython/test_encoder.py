@@ -77,6 +77,27 @@ with open("images.bin", "rb") as file:
     assert interpreter.run(board, script) == expected
 
 
+def test_c_module_gives_the_same_bytes(interpreter, board):
+    if interpreter.run(board, "try:\n import _weaklink\n print(1)\nexcept ImportError:\n print(0)") == ["0"]:
+        pytest.skip(f"{interpreter.name} was built without the C module")
+    (board / "encoder.bin").write_bytes(every_kind().to_bytes())
+    (board / "broken.bin").write_bytes(every_kind().to_bytes()[:-4])
+    script = """
+from weaklink import Encoder
+from weaklink.errors import BundleError
+image = bytes(range(256)) + bytes(41)
+native, plain = Encoder.from_file("encoder.bin"), Encoder.from_file("encoder.bin", plain=True)
+print(native.native, plain.native, native.encode(image) == plain.encode(image))
+print(native.bitstream(image) == plain.bitstream(image))
+try:
+    Encoder.from_file("broken.bin")
+except BundleError as problem:
+    print(problem)
+"""
+    printed = interpreter.run(board, script)
+    assert printed[:2] == ["True False True", "True"] and "not a whole encoder.bin" in printed[2]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(programs(), st.integers(0, 2**32 - 1))
 def test_any_program_and_image(board_module, tmp_path, program, seed):
@@ -152,7 +173,7 @@ def measured(run):
     return layer
 weaklink.plain.convolve = measured(weaklink.plain.convolve)
 weaklink.plain.convolve_depthwise = measured(weaklink.plain.convolve_depthwise)
-encoder = Encoder.from_file("encoder.bin")
+encoder = Encoder.from_file("encoder.bin", plain=True)
 encoder.encode(bytes(297))
 """
     (board / "encoder.bin").write_bytes(every_kind().to_bytes())
