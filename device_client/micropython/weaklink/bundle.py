@@ -35,7 +35,9 @@ class Bundle:
         self.encoder_hash = file_hash(self.encoder_path)
         if "".join("%02x" % byte for byte in self.encoder_hash) != expected:
             raise BundleError(
-                "%s is not the manifest's" % self.encoder_path, "SHA-256 " + expected, "copy both files to the board again"
+                "%s is not the manifest's" % self.encoder_path,
+                "SHA-256 " + expected,
+                "copy both files to the board again",
             )
 
 
@@ -58,7 +60,7 @@ def level_of(levels, number):
         if level.number == number:
             return level
     if not levels:
-        raise InvalidRequest("level %r is not known" % number, "no level: a bare encoder.bin", "use Encoder.from_bundle")
+        raise InvalidRequest("level %r is not known" % number, "none: a bare encoder.bin", "use Encoder.from_bundle")
     allowed = ", ".join("%d (%d B)" % (level.number, level.payload_bytes) for level in levels)
     raise InvalidRequest("level %r does not exist" % number, allowed, "take one of these, or none for the longest")
 

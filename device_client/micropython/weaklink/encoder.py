@@ -21,7 +21,7 @@ class Encoder:
 
     @classmethod
     def from_bundle(cls, bundle, plain=False):
-        """The encoder of a :class:`Bundle`, or of the bundle in that folder. plain: keep to bytecode even with the C module."""
+        """The encoder of a :class:`Bundle`, or of the bundle in that folder. plain: never the C module."""
         if isinstance(bundle, str):
             bundle = Bundle(bundle)
         return cls(_engine(bundle.encoder_path, plain), bundle.encoder_hash, bundle.levels)

@@ -26,7 +26,8 @@ def report(address, device, sequence, true_class, codec, task, timeout_s=5):
         finally:
             line.close()
     except OSError as error:
-        raise Unavailable("%s:%d cannot be reached: %s" % (address[0], address[1], error), "the edge's HTTP", "correct it")
+        problem = "%s:%d cannot be reached: %s" % (address[0], address[1], error)
+        raise Unavailable(problem, "the edge's HTTP address", "correct it")
     if len(status) < 2 or status[1] != b"200":
         raise Unavailable("the edge answered %r: %r" % (status, answer[:200]), "status 200", "see the edge's log")
     return json.loads(answer)["matched"]

@@ -15,7 +15,8 @@ def encode_frame(codec, level, device, sequence, payload, encoder_check):
             raise InvalidRequest("%s is %d" % (name, value), "0 to %d" % ((1 << bits) - 1), "give %d bits" % bits)
     if not payload:
         raise InvalidRequest("the payload is empty", "1 byte or more", "send a level of the codec")
-    fields = bytes((codec, level << 4 | device >> 12, device >> 4 & 255, (device & 15) << 4 | sequence >> 8, sequence & 255))
+    middle = (level << 4 | device >> 12, device >> 4 & 255, (device & 15) << 4 | sequence >> 8)
+    fields = bytes((codec,) + middle + (sequence & 255,))
     return spread(encode_block(with_check(fields, encoder_check)), payload)
 
 

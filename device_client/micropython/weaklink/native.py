@@ -7,7 +7,7 @@ from .program import open_file
 
 
 class NativeEncoder:
-    """The counterpart of :class:`PlainEncoder`. It needs the file in memory: in a ROM file system it is used in place."""
+    """The counterpart of :class:`PlainEncoder`. It needs the file in memory, or in a ROM file system."""
 
     def __init__(self, path):
         with open_file(path) as file:

@@ -52,7 +52,7 @@ class Layer:
 
 
 class Program:
-    """The shapes of an encoder file, and the memory that they need. :class:`BundleError` for anything that is not a whole one.
+    """The shapes of an encoder file, and the memory that they need. :class:`BundleError` for anything else.
 
     buffer, row, outputs: the most that any layer needs, in bytes, inputs of one sum, and sums.
     """

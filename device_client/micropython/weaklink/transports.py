@@ -125,7 +125,7 @@ class UdpTransport(Transport):
             family, kind, protocol, _, self._address = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)[0]
             self._socket = socket.socket(family, socket.SOCK_DGRAM)
         except OSError as error:
-            raise Unavailable("%s cannot be reached: %s" % (address, error), "a running edge's UDP address", "correct it")
+            raise Unavailable("%s cannot be reached: %s" % (address, error), "an edge's UDP address", "correct it")
 
     def _send(self, frame):
         try:

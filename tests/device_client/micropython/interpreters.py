@@ -1,4 +1,4 @@
-"""MicroPython interpreters to run the device's code on: the one that comes as an npm package, under Node, and any other.
+"""MicroPython interpreters to run the device's code on: the npm package's, under Node, and any other.
 
 MICROPYTHON_BIN names another one (a build of the unix port, for example). MICROPYTHON_NODE names a folder that the npm
 package is installed in; without it the package goes to build/micropython.

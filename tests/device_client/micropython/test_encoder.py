@@ -183,7 +183,10 @@ encoder.encode(bytes(297))
     assert max(int(line) for line in printed) <= 256
 
 
-@pytest.mark.parametrize("bundle", ["digits", pytest.param("cifar10", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+MINUTES = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("bundle", ["digits", pytest.param("cifar10", marks=MINUTES)])
 def test_heap_on_the_way_of_an_image(interpreter, board, bundle):
     """The most that is in use at any time, code and each step's garbage included, from the imports to the reply."""
     if interpreter.name != "Node":
