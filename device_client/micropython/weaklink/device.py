@@ -1,0 +1,140 @@
+"""A device: a codec, a way to the edge, and its own count of images."""
+
+import time
+
+from . import errors
+from .bundle import Bundle, cut_to_level, level_of
+from .encoder import Encoder
+from .frame import ANSWERED, BUSY, ReplyReader, encode_frame
+from .header_code import check
+from .transports import UdpTransport, split_address
+
+SEQUENCES = 4096
+_REFUSALS = {
+    1: ("InvalidRequest", "is of an unknown version", "the versions that the edge reads", "update the edge"),
+    2: ("NotFound", "is of a codec that does not serve", "the codecs of GET /v1/codecs", "install its bundle there"),
+    3: ("InvalidRequest", "is of an unknown level", "the codec's levels", "use the same bundle on both ends"),
+    4: ("EncoderMismatch", "does not match the edge's decoder", "its encoder.bin", "use one bundle on both ends"),
+    5: ("InvalidRequest", "has a wrong length", "18 bytes and the level's payload", "use the same bundle on both ends"),
+    6: ("DeadlineExceeded", "was not answered in time", "a less busy edge", "send at a lower rate"),
+}
+
+
+class Answer:
+    """What the edge saw in one image. confidence: 0 to 1. advice: the level to use next, or None."""
+
+    ber_used = source = None  # a raw frame's reply has no room for them
+
+    def __init__(self, class_index, label, confidence, level, sequence, advice, latency_s):
+        self.class_index, self.label, self.confidence = class_index, label, confidence
+        self.level, self.sequence, self.advice = level, sequence, advice
+        self.latency_s = latency_s
+
+
+class Device:
+    """Encodes and sends, one image at a time.
+
+    codec: a :class:`Bundle` or the folder of one. transport: a transport object, or "udp" with `address`. device: 0 to
+    65535. feedback: the edge's HTTP address, for ground truth. first_sequence: by default random, so that a device that
+    starts again does not repeat recent numbers.
+
+    Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
+    """
+
+    def __init__(self, codec, transport, address=None, *, device=1, feedback=None, first_sequence=None, **settings):
+        self.bundle = Bundle(codec) if isinstance(codec, str) else codec
+        if not 0 <= device <= 0xFFFF:
+            raise errors.InvalidRequest("the device number is %r" % device, "0 to 65535", "number devices in 16 bits")
+        self.number = device
+        self.encoder = Encoder.from_bundle(self.bundle)
+        if isinstance(transport, str):
+            if transport != "udp" or address is None:
+                raise errors.InvalidRequest(
+                    "transport is %r, address %r" % (transport, address),
+                    '"udp" with "HOST:PORT", or a transport object',
+                    "pass StreamTransport(uart) for a serial line",
+                )
+            transport = UdpTransport(address, **settings)
+        self.transport = transport
+        self._feedback = feedback
+        self._check = check(self.encoder.hash)
+        self._replies = ReplyReader(device)
+        self._sequence = (_random() if first_sequence is None else first_sequence) % SEQUENCES
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def infer(self, content, level=None):
+        """The edge's answer to one image (RGB bytes) or bitstream (the bytes of a level).
+
+        level: None means the longest for an image, and the one of that length for a bitstream. Raises the edge's
+        refusal, :class:`Unavailable`, or :class:`DeadlineExceeded` when no reply came.
+        """
+        level, payload = self._payload(content, level)
+        sequence = self._sequence
+        self._sequence = (sequence + 1) % SEQUENCES
+        frame = encode_frame(self.bundle.codec_id, level.number, self.number, sequence, payload, self._check)
+        since = time.ticks_ms()
+        reply, attempts = self.transport.exchange(frame, lambda data: self._replies.read(data, sequence))
+        if reply is None:
+            raise errors.DeadlineExceeded(
+                "no reply to frame %d after %d transmissions" % (sequence, attempts),
+                "a reply within %s s each" % self.transport.timeout_s,
+                "check the line and the edge, or raise timeout_s or retries",
+            )
+        if reply.status == BUSY:
+            raise errors.Unavailable("the edge is busy", "fewer frames", "wait, then send again")
+        if reply.status != ANSWERED:
+            raise _refusal(reply.class_index, sequence)
+        index, classes = reply.class_index, self.bundle.classes
+        label = classes[index] if index < len(classes) else "class %d" % index
+        latency_s = time.ticks_diff(time.ticks_ms(), since) / 1000
+        return Answer(index, label, reply.confidence, level.number, sequence, reply.advice, latency_s)
+
+    def feedback(self, answer, true_class, task=""):
+        """Tell the edge what was in the image; False where it no longer remembers the answer. Needs a network."""
+        if self._feedback is None:
+            raise errors.InvalidRequest(
+                "there is no feedback address", "the edge's HTTP HOST:PORT", 'pass feedback="HOST:PORT"'
+            )
+        from .feedback import report
+
+        return report(split_address(self._feedback), self.number, answer.sequence, true_class, self.bundle.name, task)
+
+    def close(self):
+        self.transport.close()
+
+    def _payload(self, content, number):
+        levels = self.bundle.levels
+        if len(content) == self.encoder.height * self.encoder.width * 3:
+            level = levels[-1] if number is None else level_of(levels, number)
+            return level, self.encoder.bitstream(content, level.number)
+        for level in levels if number is None else (level_of(levels, number),):
+            if len(content) == level.payload_bytes or number is not None and len(content) > level.payload_bytes:
+                return level, cut_to_level(content, level, self.bundle.bits_per_symbol)
+        raise errors.InvalidRequest(
+            "%d bytes are neither an image nor a bitstream" % len(content),
+            "%d, or %s" % (
+                self.encoder.height * self.encoder.width * 3,
+                ", ".join("%d (level %d)" % (level.payload_bytes, level.number) for level in levels),
+            ),
+            "pass RGB bytes of the codec's size, or the whole payload of a level",
+        )
+
+
+def _refusal(reason, sequence):
+    other = ("WeaklinkError", "refused", "see the edge's log", "see the edge's log")
+    kind, what, allowed, fix = _REFUSALS.get(reason, other)
+    return getattr(errors, kind)("frame %d %s" % (sequence, what), allowed, fix)
+
+
+def _random():
+    try:
+        from os import urandom
+
+        return int.from_bytes(urandom(2), "big")
+    except ImportError:
+        return time.ticks_us()

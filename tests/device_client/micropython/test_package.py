@@ -1,0 +1,58 @@
+"""What is installed on a board."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.device_client.micropython.compiler import compile_package
+from tests.device_client.micropython.interpreters import PACKAGE
+
+BYTECODE_VERSION, ARMV7EMSP = 6, 7
+"""Of .mpy files since MicroPython 1.19; of a Cortex-M4F (MP_NATIVE_ARCH_ARMV7EMSP)."""
+
+
+def test_package_json_lists_every_file():
+    package = json.loads((PACKAGE.parent / "package.json").read_text())
+    files = {str(path.relative_to(PACKAGE.parent)) for path in PACKAGE.rglob("*.py")}
+    assert {source for _, source in package["urls"]} == files
+    assert all(target == source for target, source in package["urls"])
+    assert package["deps"] == []
+    version = re.search(r'__version__ = "(.*)"', (PACKAGE / "__init__.py").read_text())[1]
+    assert package["version"] == version
+
+
+@pytest.mark.parametrize("options", [["-march=armv7emsp"], ["-march=armv7emsp", "-O3"]], ids=["default", "O3"])
+def test_compiles_for_cortex_m4f(board, options):
+    sources = len(list((board / "weaklink").glob("*.py")))
+    compiled = compile_package(board / "weaklink", *options)
+    assert len(compiled) == sources
+    for file in compiled:
+        head = file.read_bytes()[:3]
+        assert head[:1] == b"M" and head[1] == BYTECODE_VERSION, file.name
+        # Plain bytecode carries no architecture; native code would have to be that of the board.
+        assert head[2] >> 2 & 15 in (0, ARMV7EMSP), file.name
+
+
+def test_compiled_files_run(interpreter, board):
+    compile_package(board / "weaklink", "-O3")
+    script = """
+from weaklink import Encoder
+import weaklink.plain
+print(Encoder.from_bundle("digits").bitstream(bytes(192)).hex(), weaklink.plain.__file__)
+"""
+    golden = PACKAGE.parents[2] / "tests" / "golden" / "encoder_digits.json"
+    bitstream, file = interpreter.run(board, script)[0].split()
+    assert bitstream == json.loads(golden.read_text())["bitstreams"][0]
+    assert file.endswith("weaklink/plain.mpy")
+
+
+def test_measuring_script(interpreter, board):
+    (line,) = interpreter.run(board, (PACKAGE.parent / "measure.py").read_text())
+    assert re.fullmatch(
+        r"digits, MicroPython 1\.\d+\.\d+ on \w+: (plain path|C module); fastest \d+ ms, slowest \d+ ms an image; "
+        r"heap \d+ bytes after a layer at most",
+        line,
+    )
