@@ -67,20 +67,64 @@ static inline void add_tap(quad pixel, quad weight, int32_t sums[CHANNELS])
     sums[3] = wl_high_product(pixel.odd, weight.odd, sums[3]);
 }
 
-/* One output pixel; inlined for a constant kernel, so that its loops unroll. rows: the ring's rows from the top one. */
+/* Sums of one output pixel. rows: the ring's rows from the top one; x: the first column of them that it needs. */
 static inline void sum_taps(const quad *const *rows, const quad *weights, uint32_t kernel, uint32_t x, int32_t sums[CHANNELS])
 {
     for (uint32_t ky = 0; ky < kernel; ky++)
         for (uint32_t kx = 0; kx < kernel; kx++) add_tap(rows[ky][x + kx], weights[ky * kernel + kx], sums);
 }
 
-static inline void put(const wl_work *work, const scaling *scale, uint32_t channel, size_t place, int32_t sum)
+/* The common kernel, written out: loops would cost as much as the products. */
+static inline void sum_three_by_three(const quad *top, const quad *middle, const quad *bottom, const quad *weights,
+                                      int32_t sums[CHANNELS])
+{
+    add_tap(top[0], weights[0], sums);
+    add_tap(top[1], weights[1], sums);
+    add_tap(top[2], weights[2], sums);
+    add_tap(middle[0], weights[3], sums);
+    add_tap(middle[1], weights[4], sums);
+    add_tap(middle[2], weights[5], sums);
+    add_tap(bottom[0], weights[6], sums);
+    add_tap(bottom[1], weights[7], sums);
+    add_tap(bottom[2], weights[8], sums);
+}
+
+static inline int32_t rescale(const scaling *scale, uint32_t channel, int32_t sum)
+{
+    return (sum * scale->multiplier[channel] + scale->half[channel]) >> scale->shift[channel];
+}
+
+/* Whatever the layer wants of the sums of one pixel. */
+static void put_any(const wl_work *work, const scaling *scale, uint32_t first, uint32_t channels, uint32_t map_pixels,
+                    size_t pixel, const int32_t sums[CHANNELS])
 {
     const wl_layer *layer = work->layer;
-    int32_t value = (sum * scale->multiplier[channel] + scale->half[channel]) >> scale->shift[channel];
-    value = layer->flags & WL_RELU ? wl_unsigned7(value) : wl_signed8(value);
-    if (layer->flags & WL_ADD_KEPT) value = wl_signed8(value + (int8_t)(work->kept[place] ^ work->kept_flip));
-    work->output[place] = (uint8_t)value;
+    for (uint32_t channel = 0; channel < channels; channel++) {
+        const size_t place = pixel * layer->outputs + first + channel;
+        if (layer->last) {
+            wl_put_symbol(work, first + channel, (first + channel) * map_pixels + (uint32_t)pixel, sums[channel]);
+            continue;
+        }
+        int32_t value = rescale(scale, channel, sums[channel]);
+        value = layer->flags & WL_RELU ? wl_unsigned7(value) : wl_signed8(value);
+        if (layer->flags & WL_ADD_KEPT) value = wl_signed8(value + (int8_t)(work->kept[place] ^ work->kept_flip));
+        work->output[place] = (uint8_t)value;
+    }
+}
+
+/* One row of a 3x3 kernel with a ReLU behind it, four channels of it. */
+static void run_row(const quad *const *rows, const quad *weights, const scaling *scale, uint32_t count, uint32_t stride,
+                    uint32_t outputs, uint8_t *to)
+{
+    const quad *top = rows[0], *middle = rows[1], *bottom = rows[2];
+    for (; count > 0; count--, to += outputs, top += stride, middle += stride, bottom += stride) {
+        int32_t sums[CHANNELS] = {scale->bias[0], scale->bias[1], scale->bias[2], scale->bias[3]};
+        sum_three_by_three(top, middle, bottom, weights, sums);
+        to[0] = (uint8_t)wl_unsigned7(rescale(scale, 0, sums[0]));
+        to[1] = (uint8_t)wl_unsigned7(rescale(scale, 1, sums[1]));
+        to[2] = (uint8_t)wl_unsigned7(rescale(scale, 2, sums[2]));
+        to[3] = (uint8_t)wl_unsigned7(rescale(scale, 3, sums[3]));
+    }
 }
 
 static void run_channels(const wl_work *work, uint32_t first, uint32_t channels)
@@ -98,24 +142,24 @@ static void run_channels(const wl_work *work, uint32_t first, uint32_t channels)
         weights[tap].odd = wl_odd(word);
     }
     for (uint32_t place = 0; place < kernel * pitch; place++) ring[place].even = ring[place].odd = 0;
+    const bool common = kernel == 3 && channels == CHANNELS && !layer->last && (layer->flags & WL_RELU);
     uint32_t loaded = 0;
-    size_t place = first;
+    size_t pixel = 0;
     for (uint32_t y = 0; y < out_height; y++) {
         const uint32_t top = y * stride;
         if (loaded < top) loaded = top;
         for (; loaded < top + kernel; loaded++) load_row(work, ring, pitch, loaded, first, channels);
-        const quad *rows[7];
+        const quad *rows[7] = {ring};
         for (uint32_t ky = 0; ky < kernel; ky++) rows[ky] = ring + (size_t)((top + ky) % kernel) * pitch;
-        for (uint32_t x = 0; x < out_width; x++, place += layer->outputs) {
+        if (common) {
+            run_row(rows, weights, &scale, out_width, stride, layer->outputs, work->output + pixel * layer->outputs + first);
+            pixel += out_width;
+            continue;
+        }
+        for (uint32_t x = 0; x < out_width; x++, pixel++) {
             int32_t sums[CHANNELS] = {scale.bias[0], scale.bias[1], scale.bias[2], scale.bias[3]};
-            if (kernel == 3) sum_taps(rows, weights, 3, x * stride, sums);
-            else sum_taps(rows, weights, kernel, x * stride, sums);
-            for (uint32_t channel = 0; channel < channels; channel++) {
-                if (layer->last)
-                    wl_put_symbol(work, first + channel, ((first + channel) * out_height + y) * out_width + x, sums[channel]);
-                else
-                    put(work, &scale, channel, place + channel, sums[channel]);
-            }
+            sum_taps(rows, weights, kernel, x * stride, sums);
+            put_any(work, &scale, first, channels, out_height * out_width, pixel, sums);
         }
     }
 }
