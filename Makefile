@@ -58,6 +58,10 @@ proto: $(STAMP) ## generate weaklink/v1 from proto/
 bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/results
 	$(RUN) -m benchmarks frames --json benchmarks/results/frames.json $(ARGS)
 
+.PHONY: bench-links
+bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/results
+	$(RUN) -m benchmarks links --json benchmarks/results/links.json $(ARGS)
+
 .PHONY: bench-runtimes
 bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
 	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)

@@ -10,6 +10,8 @@ from semantic_codec.errors import ConfigError
 
 BENCHMARKS: dict[str, tuple[str, str]] = {
     "frames": ("benchmarks.frames", "header loss and decoding speed of the frame over BER and bursts"),
+    "links": ("benchmarks.links", "accuracy through whole links, with the true, the estimated and no BER"),
+    "serial": ("benchmarks.serial", "frames found on a noisy serial line, and frames found in noise"),
     "runtimes": ("benchmarks.runtimes", "speed and accuracy of the edge node's runtimes and precisions"),
 }
 

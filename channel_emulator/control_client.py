@@ -148,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     create = verb("create", "Create a link; prints the address that it listens on.")
     create.add_argument("name")
-    create.add_argument("--kind", choices=("udp", "grpc"), default="udp", help="default: %(default)s")
+    create.add_argument("--kind", choices=("udp", "serial", "grpc"), default="udp", help="default: %(default)s")
     create.add_argument("--listen", default="127.0.0.1:0", help="host:port, port 0 for any (default: %(default)s)")
     create.add_argument("--upstream", required=True, help="host:port of the edge")
     create.add_argument("--seed", type=int, default=0, help="default: %(default)s")

@@ -6,11 +6,12 @@ import asyncio
 
 from channel_emulator.grpc_proxy import GrpcProxy
 from channel_emulator.link import Link
+from channel_emulator.serial_proxy import SerialProxy
 from channel_emulator.settings import LinkSettings, parse_link
 from channel_emulator.udp_proxy import UdpProxy
 from semantic_codec.errors import AlreadyExists, ConfigError, NotFound
 
-PROXIES = {"udp": UdpProxy, "grpc": GrpcProxy}
+PROXIES = {"udp": UdpProxy, "serial": SerialProxy, "grpc": GrpcProxy}
 
 
 class Emulator:
@@ -19,7 +20,7 @@ class Emulator:
     def __init__(self, *, max_links: int = 64, max_devices: int = 256):
         self._max_links = max_links
         self._max_devices = max_devices
-        self._proxies: dict[str, UdpProxy | GrpcProxy] = {}
+        self._proxies: dict[str, UdpProxy | SerialProxy | GrpcProxy] = {}
         # One change at a time: creating a link waits for its port, and its name must not be taken meanwhile.
         self._changing = asyncio.Lock()
 

@@ -43,6 +43,15 @@ def judge(sent: bytes, arrived: list[Transmission], drop_outcome: str) -> Fate:
     return Fate("damaged" if damaged else "clean", len(arrived) - 1, bits, flipped)
 
 
+def judge_bytes(sent: bytes, arrived: list[Transmission], flipped: int, drop_outcome: str) -> Fate:
+    """As `judge`, for a piece of a serial line, whose channels may move bytes: `flipped` is what they say they did."""
+    if not arrived:
+        return Fate(drop_outcome, 0, 0, 0)
+    bits = sum(8 * len(transmission.data) for transmission in arrived)
+    clean = len(arrived) == 1 and arrived[0].data == sent
+    return Fate("clean" if clean else "damaged", 0, bits, flipped)
+
+
 @dataclass
 class Tally:
     """Sums of fates: frames by outcome; bits of arriving frames and how many of them are wrong."""
@@ -144,8 +153,15 @@ class Link:
             channels, counts = getattr(self.settings, direction), self._channel_counts[direction]
             chain = Chain(channels, self.settings.seed, direction, device.index, counts)
             device.chains[direction] = chain
-        arrived, drop_outcome = chain.carry(data, now)
-        fate = judge(data, arrived, drop_outcome)
+        if self.settings.kind == "serial":
+            counts = self._channel_counts[direction]
+            before = sum(count["flipped"] for count in counts)
+            arrived, drop_outcome = chain.carry(data, now)
+            flipped = sum(count["flipped"] for count in counts) - before
+            fate = judge_bytes(data, arrived, flipped, drop_outcome)
+        else:
+            arrived, drop_outcome = chain.carry(data, now)
+            fate = judge(data, arrived, drop_outcome)
         self.tallies[direction].add(fate)
         device.tallies[direction].add(fate)
         return arrived

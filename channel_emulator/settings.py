@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from channel_emulator import checks
 from channel_emulator.address import Address, parse_address
-from channel_emulator.chain import build_channels
+from channel_emulator.chain import DIRECTIONS, build_channels
 from channel_emulator.channels import Channel
 from semantic_codec.errors import ConfigError
 
-KINDS = ("udp", "grpc")
+KINDS = ("udp", "serial", "grpc")
 MAX_SEED = 2**63 - 1
 FIELDS = ("name", "kind", "listen", "upstream", "seed", "up", "down")
 CHANGEABLE = ("seed", "up", "down")
@@ -39,10 +39,20 @@ def _refuse_unknown(body: object, allowed: tuple[str, ...], fix: str) -> dict:
     return body
 
 
-def _down_channels(specs: object, kind: str) -> list[Channel]:
-    channels = build_channels(specs, "down")
+def _channels(specs: object, direction: str, kind: str) -> list[Channel]:
+    """The channels of one direction, each of a sort that a link of this kind can have."""
+    channels = build_channels(specs, direction)
+    carried = "bytes" if kind == "serial" else "frames"
     for index, channel in enumerate(channels):
-        if kind == "grpc" and channel.damages:
+        if channel.carries not in (carried, "both"):
+            raise ConfigError(
+                f"{direction}[{index}]: {channel.name} is for {channel.carries}, and a {kind} link carries {carried}",
+                allowed="channels that flip, lose, add or delay bytes"
+                if kind == "serial"
+                else "channels that flip bits, or lose, cut, repeat or delay frames",
+                fix="use byte_loss and byte_insertion on a serial line, and erasure, truncation and the like elsewhere",
+            )
+        if direction == "down" and kind == "grpc" and channel.damages:
             raise ConfigError(
                 f"down[{index}]: {channel.name} would damage a gRPC reply",
                 allowed="channels that lose, repeat or delay",
@@ -69,8 +79,8 @@ def parse_link(body: object) -> LinkSettings:
         parse_address("listen", body.get("listen", "127.0.0.1:0"), lowest_port=0),
         parse_address("upstream", body["upstream"]),
         checks.whole("seed", body.get("seed", 0), 0, MAX_SEED),
-        build_channels(body.get("up", []), "up"),
-        _down_channels(body.get("down", []), kind),
+        _channels(body.get("up", []), "up", kind),
+        _channels(body.get("down", []), "down", kind),
     )
 
 
@@ -80,8 +90,7 @@ def parse_change(body: object, kind: str) -> dict[str, object]:
     change: dict[str, object] = {}
     if "seed" in body:
         change["seed"] = checks.whole("seed", body["seed"], 0, MAX_SEED)
-    if "up" in body:
-        change["up"] = build_channels(body["up"], "up")
-    if "down" in body:
-        change["down"] = _down_channels(body["down"], kind)
+    for direction in DIRECTIONS:
+        if direction in body:
+            change[direction] = _channels(body[direction], direction, kind)
     return change

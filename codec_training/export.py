@@ -49,9 +49,6 @@ from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
 from semantic_codec.report import git_state
 
-# A blind twin has its codec's number plus this, so that both can serve side by side.
-BLIND_OFFSET = 32
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink export", description=__doc__)
@@ -92,12 +89,9 @@ def export_run(folder: Path, dataset: Dataset, config: Config, bundles: Path) ->
     program = quantized.export()
     validation, test = (encode_split(program, split.images) for split in (dataset.validation, dataset.test))
     paths = []
-    for name, codec_id, network in (
-        (config.codec.name, config.codec.codec_id, heads.aware),
-        (f"{config.codec.name}-blind", config.codec.codec_id + BLIND_OFFSET, heads.blind),
-    ):
+    for name, network in ((config.codec.name, heads.aware), (f"{config.codec.name}-blind", heads.blind)):
         target = bundles / name / str(config.codec.version)
-        manifest = describe(config, dataset, program, network, name, codec_id)
+        manifest = describe(config, dataset, program, network, name)
         manifest["calibration"] = fit_temperatures(
             _logits(network, manifest), unpack_bits(validation, program.symbols), dataset.validation.labels, len(config.codec.levels)
         )
@@ -140,7 +134,7 @@ def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
 
 
 def describe(
-    config: Config, dataset: Dataset, program: EncoderProgram, network: EdgeNetwork, name: str, codec_id: int
+    config: Config, dataset: Dataset, program: EncoderProgram, network: EdgeNetwork, name: str
 ) -> dict[str, Any]:
     """The manifest but for hashes, calibration and accuracy."""
     weights = sum(layer.weights.size for layer in program.layers)
@@ -148,7 +142,8 @@ def describe(
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "version": config.codec.version,
-        "codec_id": codec_id,
+        "codec_id": config.codec.codec_id,
+        "twin_of": "" if name == config.codec.name else config.codec.name,
         "family": config.codec.family,
         "tasks": [{"name": config.codec.task, "classes": list(dataset.classes)}],
         "height": program.height,

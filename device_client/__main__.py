@@ -17,6 +17,7 @@ from device_client.noise import BitFlips
 from device_client.samples import image_samples, recording_samples
 from device_client.tally import Tally
 from device_client.transports import transport_names
+from semantic_codec.key_file import read_key
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import (
     ConfigError,
@@ -28,8 +29,8 @@ from semantic_codec.errors import (
 )
 from semantic_codec.report import print_table, write_json
 
-DEFAULT_ADDRESS = {"udp": "127.0.0.1:50052", "grpc": "127.0.0.1:50051"}
-DEFAULT_TIMEOUT_S = {"udp": 1.0, "grpc": 5.0}
+DEFAULT_ADDRESS = {"udp": "127.0.0.1:50052", "serial": "127.0.0.1:50053", "grpc": "127.0.0.1:50051"}
+DEFAULT_TIMEOUT_S = {"udp": 1.0, "serial": 1.0, "grpc": 5.0}
 # So many in a row without any answer are no bad link any more: even at BER 0.2 a frame in ten gets through.
 SILENT_BEFORE_GIVING_UP = 64
 PASSING = (Unavailable, DeadlineExceeded, QueueFull)
@@ -51,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ber-estimate", type=float, metavar="P", help="what to tell the edge about the link (grpc only)")
     made.add_argument("--feedback", metavar="HOST:PORT", help="the edge's gRPC address, to tell it the true classes")
     made.add_argument("--device-id", type=int, default=1, metavar="N", help="0 to 65535 (default: 1)")
-    made.add_argument("--timeout", type=float, metavar="S", help="wait for an answer (default: udp 1 s per try, grpc 5 s)")
+    made.add_argument("--key-file", type=Path, metavar="FILE", help="keyed mode: the device's key, 64 hexadecimal digits (udp, serial)")
+    made.add_argument("--sequence-file", type=Path, metavar="FILE", help="keeps the device's sequences (default: KEY-FILE.sequence)")
+    made.add_argument("--timeout", type=float, metavar="S", help="wait for an answer (default: 1 s per try, grpc 5 s)")
     made.add_argument("--retries", type=int, default=2, metavar="N", help="repeats of an unanswered image (default: 2)")
     made.add_argument("--seed", type=int, default=0, help="of the flips of --ber (default: 0)")
     made.add_argument("--status-every", type=float, default=10.0, metavar="S", help="seconds between status lines (default: 10)")
@@ -89,7 +92,7 @@ def send(options: argparse.Namespace) -> int:
             tally.add(sample.label, delivery)
             _give_up_on_silence(tally, delivery)
             if feedback is not None and delivery.answer is not None and sample.label is not None:
-                feedback.post(device.number, delivery.request.sequence, sample.label, codec=bundle.manifest.name)
+                feedback.post(device.number, delivery.answer.sequence, sample.label, codec=bundle.manifest.name)
             if not options.recording:
                 print(_image_line(sample, delivery))
             status.show(tally)
@@ -127,9 +130,17 @@ def _check(options: argparse.Namespace) -> None:
     for name, value in (("count", options.count), ("rate", options.rate), ("window", options.window)):
         if value is not None and not value > 0:
             raise ConfigError(f"--{name} is {value}", allowed="more than 0", fix="leave it out for no limit")
-    if options.ber_estimate is not None and options.transport == "udp":
+    if options.key_file is not None and options.transport == "grpc":
         raise InvalidRequest(
-            "--ber-estimate is given with udp",
+            "--key-file is given with grpc",
+            allowed="udp and serial: keyed mode is a mode of raw frames",
+            fix="leave it out, or choose --transport udp",
+        )
+    if options.sequence_file is not None and options.key_file is None:
+        raise ConfigError("--sequence-file is given alone", allowed="with --key-file", fix="add --key-file, or leave it out")
+    if options.ber_estimate is not None and options.transport != "grpc":
+        raise InvalidRequest(
+            f"--ber-estimate is given with {options.transport}",
             allowed="grpc only: a raw frame has no field for it, the edge measures the BER on the header",
             fix="leave it out, or add --transport grpc",
         )
@@ -144,7 +155,16 @@ def _device(bundle: Bundle, options: argparse.Namespace) -> Device:
         timeout_s=DEFAULT_TIMEOUT_S[options.transport] if options.timeout is None else options.timeout,
         retries=options.retries,
         damage=None if options.ber is None else BitFlips(options.ber, options.seed),
+        **_keyed(options),
     )
+
+
+def _keyed(options: argparse.Namespace) -> dict[str, object]:
+    """The settings of keyed mode, none in open mode."""
+    if options.key_file is None:
+        return {}
+    sequences = options.sequence_file or Path(f"{options.key_file}.sequence")
+    return {"key": read_key(options.key_file), "sequences": sequences}
 
 
 def _feedback(options: argparse.Namespace, open_things: ExitStack):

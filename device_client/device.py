@@ -30,8 +30,8 @@ class Sample:
 class Device:
     """Encodes and sends, one image at a time (:meth:`infer`) or many under way at once (:meth:`stream`).
 
-    codec: a bundle or the name of one. transport: a :class:`Transport`, or "udp" or "grpc" with `address` and the
-    transport's own settings. device: 0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence:
+    codec: a bundle or the name of one. transport: a :class:`Transport`, or "udp", "serial" or "grpc" with `address` and
+    the transport's own settings; `key` and `sequences` among them are those of keyed mode. device: 0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence:
     the first image's number; by default random, so that a device that starts again does not repeat recent numbers.
 
     >>> with Device("cifar10", "udp", "192.168.1.10:50052", retries=3) as camera:  # doctest: +SKIP

@@ -11,6 +11,7 @@ from semantic_codec.errors import ConfigError
 
 TRANSPORTS = {
     "udp": ("device_client.udp_transport", "UdpTransport"),
+    "serial": ("device_client.serial_transport", "SerialTransport"),
     "grpc": ("device_client.grpc_transport", "GrpcTransport"),
 }
 

@@ -95,12 +95,16 @@ class DeviceTable:
         state = self._devices.get(device)
         return None if state is None or state.estimator is None else state.estimator.mean
 
-    def accept_frame(self, device: str, sequence: int, source: Any) -> RecentFrame | None:
-        """See :meth:`DeviceState.accept`; also remembers that ``source`` speaks for this device."""
+    def heard(self, device: str, source: Any) -> None:
+        """Remember that ``source`` speaks for this device."""
         self._sources[source] = device
         self._sources.move_to_end(source)
         if len(self._sources) > self._limit:
             self._sources.popitem(last=False)
+
+    def accept_frame(self, device: str, sequence: int, source: Any) -> RecentFrame | None:
+        """See :meth:`DeviceState.accept`; also remembers that ``source`` speaks for this device."""
+        self.heard(device, source)
         return self.open(device).accept(sequence, self._clock(), self._max_age)
 
     def frame(self, device: str, sequence: int) -> RecentFrame | None:

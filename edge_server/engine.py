@@ -26,8 +26,8 @@ CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is 
 
 @dataclass(slots=True)
 class EngineRequest:
-    """One checked image. ``bitstream`` holds the level's payload bytes; ``ber`` is in [0, 0.5]; ``erased`` are pairs of
-    first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest."""
+    """One checked image. ``bitstream`` holds the level's payload bytes; ``ber`` is in [0, 0.5]; ``erased`` are pairs
+    of first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest."""
 
     codec: str
     version: int
@@ -41,7 +41,7 @@ class EngineRequest:
 
 @dataclass(slots=True)
 class EngineAnswer:
-    """Per task the best classes with their calibrated probability, best first; seconds that the batch took per stage."""
+    """Per task the best classes with their calibrated probability, best first; the batch's seconds per stage."""
 
     tasks: dict[str, list[tuple[int, float]]]
     decode_s: float
@@ -58,7 +58,7 @@ class Engine:
             self.add(bundle)
 
     def add(self, bundle: Bundle) -> None:
-        """Load the bundle's network and try it once. BundleError: its weights do not fit; ConfigError: the runtime fails."""
+        """Load the bundle's network and try it. BundleError: its weights do not fit; ConfigError: no such runtime."""
         name, version = bundle.manifest.name, bundle.manifest.version
         engine = self._codecs[name, version] = CodecEngine(bundle, self._runtime, self._threads)
         newest = max(known for codec, known in self._codecs if codec == name)
@@ -66,7 +66,7 @@ class Engine:
         engine.try_out()
 
     def infer(self, batch: Sequence[EngineRequest]) -> list[EngineAnswer]:
-        """Answers in the order of ``batch``, which may mix codecs, levels, BERs and erasures. NotFound: unknown codec."""
+        """Answers in the order of ``batch``, which may mix codecs, levels, BERs, erasures. NotFound: no such codec."""
         groups: dict[tuple[str, int], list[int]] = {}
         for index, request in enumerate(batch):
             groups.setdefault((request.codec, request.version), []).append(index)
@@ -84,9 +84,11 @@ class Engine:
         erased: np.ndarray | None = None,
         version: int = 0,
     ) -> dict[str, np.ndarray]:
-        """``bits`` uint8 (B, n_bits) of 0 and 1, n_bits those of the longest level; ``level`` int (B,); ``ber`` float (B,);
-        ``erased`` bool (B, n_bits) or None. Bits beyond a sample's level are ignored. Returns per task float32
-        (B, classes) calibrated probabilities."""
+        """Calibrated probabilities, per task float32 (B, classes).
+
+        ``bits`` uint8 (B, n_bits) of 0 and 1, n_bits those of the longest level; ``level`` int (B,); ``ber`` float
+        (B,); ``erased`` bool (B, n_bits) or None. Bits beyond a sample's level are ignored.
+        """
         engine = self._codec(codec, version)
         parts = []
         for start in range(0, len(bits), CHUNK):

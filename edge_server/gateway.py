@@ -1,29 +1,29 @@
-"""The way in for raw frames: UDP datagrams, any bit of which may be wrong, and protected replies.
+"""What becomes of raw frames, whichever door they came through: read, accepted once, inferred, replied to.
 
-    datagrams -> micro-batch -> FrameReader (own thread) -> duplicate? -> pilot errors -> inference -> reply
+    UDP datagrams -> micro-batch -> reader (own thread) -.
+                                                          +-> duplicate or replay? -> pilot errors -> inference -> reply
+    serial lines -> search for frames (same thread) ------'
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from edge_server.devices import DeviceTable
 from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.metrics import Metrics
+from edge_server.replay import ReplayWindows
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable
 from semantic_codec.frame import FrameReader, FrameResult, WireCodec
+from semantic_codec.keyed import DeviceKey, KeyedHeader
+from semantic_codec.keyed_frame import KeyedFrameReader
+from semantic_codec.keyed_reply import encode_keyed_reply
 from semantic_codec.reply import Refusal, Reply, ReplyStatus, encode_reply
 
-TRANSPORT = "udp"
-READ_BATCH = 256  # frames per pass of the reader
-BACKLOG = 4096  # frames that may wait for the reader; above, they are dropped and counted
-Datagram = tuple[bytes, Any]
 _REFUSALS = {
     "unknown_version": Refusal.UNKNOWN_VERSION,
     "unknown_codec": Refusal.UNKNOWN_CODEC,
@@ -31,7 +31,6 @@ _REFUSALS = {
     "encoder_mismatch": Refusal.ENCODER_MISMATCH,
     "bad_length": Refusal.BAD_LENGTH,
 }
-log = logging.getLogger(__name__)
 
 
 def wire_codecs(repository: Repository) -> list[WireCodec]:
@@ -44,94 +43,150 @@ def _wire_codec(served: ServedCodec) -> WireCodec:
     return WireCodec(served.manifest.codec_id, served.bundle.encoder_hash, lengths)
 
 
-class Gateway(asyncio.DatagramProtocol):
-    """Belongs to the event loop's thread; only ``reader.read`` runs on ``executor``."""
+class Source(Protocol):
+    """Where a frame came from: hashable, and the same for all frames from there."""
+
+    transport: str
+    """The label of its requests: "udp" or "serial"."""
+
+    def send(self, reply: bytes) -> None:
+        """Send a reply back; losing it is no error."""
+
+
+class Readers:
+    """Open and keyed mode, whichever are allowed, read as one. Any thread may use it, one at a time.
+
+    codecs: what is served. keys: of keyed mode, None for none. open_frames: whether open mode is read.
+    cut_frames: as for `FrameReader`.
+    """
 
     def __init__(
         self,
-        reader: FrameReader,
+        codecs: Sequence[WireCodec],
+        keys: Mapping[int, DeviceKey] | None = None,
+        open_frames: bool = True,
+        cut_frames: bool = True,
+    ):
+        self._readers: list[FrameReader] = []
+        if keys is not None:
+            self._readers.append(KeyedFrameReader(codecs, keys, cut_frames=cut_frames))
+        if open_frames:
+            self._readers.append(FrameReader(codecs, cut_frames=cut_frames))
+        self.sizes = sorted({size for reader in self._readers for size in reader.sizes})
+
+    def read(self, frames: Sequence[bytes]) -> list[FrameResult]:
+        """As `FrameReader.read`: the mode in which a header was read counts, keyed mode first."""
+        results = [FrameResult("bad_length")] * len(frames)
+        for reader in self._readers:
+            unread = [place for place, result in enumerate(results) if result.header is None]
+            for place, result in zip(unread, reader.read([frames[place] for place in unread]), strict=True):
+                if result.outcome != "bad_length" or result.header is not None:
+                    results[place] = result
+        return results
+
+    def find(self, candidates: Sequence[bytes]) -> list[FrameResult | None]:
+        """For a serial line: None for what is no frame."""
+        return [result if result.header is not None else None for result in self.read(candidates)]
+
+
+class Gateway:
+    """Belongs to the event loop's thread. The doors hand in what they read, and may wait for :meth:`drain`.
+
+    keys and replay: of keyed mode.
+    """
+
+    def __init__(
+        self,
         repository: Repository,
         devices: DeviceTable,
         inference: Inference,
         metrics: Metrics,
-        executor: Executor,
+        keys: Mapping[int, DeviceKey],
+        replay: ReplayWindows,
     ):
-        self._reader, self._devices, self._inference = reader, devices, inference
-        self._metrics, self._executor = metrics, executor
+        self._devices, self._inference, self._metrics = devices, inference, metrics
+        self._keys, self._replay = keys, replay
         self._served = {_wire_codec(served): served for served in repository.codecs}
-        self._backlog: list[Datagram] = []
-        self._reading: asyncio.Task | None = None
-        self._in_flight = 0
-        self._draining = False
+        self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, source: Any) -> None:
-        if self._draining:
-            self._count("draining")
-        elif len(self._backlog) >= BACKLOG:
-            self._count("overflow")
-        else:
-            self._backlog.append((data, source))
-            if self._reading is None:
-                self._idle.clear()
-                self._reading = asyncio.get_running_loop().create_task(self._read_backlog())
-
-    def error_received(self, error: OSError) -> None:
-        """A device that went away answers our reply with an ICMP error: its loss, nobody else's."""
-        log.debug("UDP: %s", error)
+        self.draining = False
 
     async def drain(self, timeout: float) -> None:
         """Take no more frames; wait until every frame taken is answered."""
-        self._draining = True
+        self.draining = True
         await asyncio.wait_for(self._idle.wait(), timeout)
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+    def begin(self) -> None:
+        """Something is under way that draining must wait for, until :meth:`end`."""
+        self._busy += 1
+        self._idle.clear()
 
-    async def _read_backlog(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._backlog:
-                chunk, self._backlog = self._backlog[:READ_BATCH], self._backlog[READ_BATCH:]
-                frames = [data for data, _ in chunk]
-                try:
-                    results = await loop.run_in_executor(self._executor, self._reader.read, frames)
-                except Exception:  # no frame, however damaged, may stop the gateway
-                    log.exception("the frame reader failed on %d frames", len(frames))
-                    for _ in frames:
-                        self._count("internal")
-                    continue
-                for (_, source), result in zip(chunk, results):
-                    self._handle(result, source)
-        finally:
-            self._reading = None
-            self._check_idle()
+    def end(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
 
-    def _handle(self, result: FrameResult, source: Any) -> None:
-        if result.outcome != "ok":
-            self._refuse(result, source)
-            return
+    def count(self, outcome: str, frames: int = 1) -> None:
+        """Frames that ended in an outcome."""
+        self._metrics.count(self._metrics.frames, outcome, by=frames)
+
+    def handle(self, result: FrameResult, source: Source) -> None:
+        """One frame that was read, or could not be."""
+        if isinstance(result.header, KeyedHeader):
+            self._handle_keyed(result, source)
+        elif result.header is not None and result.header.device in self._keys:
+            # Else whoever knows a device's number could speak for it.
+            self.count("not_keyed")
+        elif result.outcome == "ok":
+            self._handle_open(result, source)
+        else:
+            self.count(result.outcome)
+            if result.header is not None:
+                source.send(encode_reply(_refusal(result), result.header.device))
+            elif result.outcome == "bad_header":
+                # Worse news of the device that is known to speak from there.
+                self._devices.failed_from(source)
+
+    def _handle_open(self, result: FrameResult, source: Source) -> None:
         header = result.header
         device = str(header.device)
         earlier = self._devices.accept_frame(device, header.sequence, source)
-        if earlier is not None:
-            self._count("duplicate")
-            if earlier.reply is None:
-                earlier.waiting.append(source)
-            else:
-                self._transport.sendto(earlier.reply, source)
+        if earlier is None:
+            self._submit(result, source, lambda job: self._reply_open(job, header.device, source))
             return
-        self._count("ok")
+        self.count("duplicate")
+        if earlier.reply is None:
+            earlier.waiting.append(source)
+        else:
+            source.send(earlier.reply)
+
+    def _handle_keyed(self, result: FrameResult, source: Source) -> None:
+        """What is not authentic gets no reply, nor does a replay: whoever sent it may be anybody."""
+        header, key = result.header, self._keys.get(result.header.device)
+        if result.codec is None or key is None:
+            self.count(result.outcome if result.codec is None else "unknown_device")
+        elif not self._replay.accept(header.device, key.key_id, header.sequence):
+            self.count("replayed")
+        elif result.outcome != "ok":
+            self.count(result.outcome)
+            source.send(encode_keyed_reply(_refusal(result), header.device, key))
+        else:
+            self._devices.heard(str(header.device), source)
+
+            def answer(job: Job) -> None:
+                source.send(encode_keyed_reply(_to_reply(job), header.device, key))
+
+            self._submit(result, source, answer)
+
+    def _submit(self, result: FrameResult, source: Source, answer: Callable[[Job], None]) -> None:
+        """Have an accepted frame's payload inferred; ``answer(job)`` is called once it ended."""
+        self.count("ok")
+        header, served = result.header, self._served[result.codec]
+        device = str(header.device)
         self._devices.open(device).evidence().update(result.pilot_errors, result.pilot_bits)
-        served = self._served[result.codec]
         call = Call(
-            TRANSPORT,
+            source.transport,
             result.payload,
             codec=served.name,
             version=served.version,
@@ -140,41 +195,32 @@ class Gateway(asyncio.DatagramProtocol):
             device=device,
             sequence=header.sequence,
         )
-        self._in_flight += 1
-        self._inference.submit(call, lambda job: self._reply(job, header.device, source))
 
-    def _refuse(self, result: FrameResult, source: Any) -> None:
-        """Count it; tell the device where the header was read, else count it against the device known to be there."""
-        self._count(result.outcome)
-        if result.header is not None:
-            reply = Reply(result.header.sequence, _REFUSALS[result.outcome], status=ReplyStatus.REFUSED)
-            self._transport.sendto(encode_reply(reply, result.header.device), source)
-        elif result.outcome == "bad_header":
-            self._devices.failed_from(source)
+        def done(job: Job) -> None:
+            try:
+                answer(job)
+            finally:
+                self.end()
 
-    def _reply(self, job: Job, device: int, source: Any) -> None:
-        self._in_flight -= 1
-        try:
-            reply = encode_reply(_to_reply(job), device)
-            waiting = [source]
-            frame = self._devices.frame(job.call.device, job.call.sequence)
-            if frame is not None:
-                waiting += frame.waiting
-                frame.waiting.clear()
-                frame.reply = reply
-            if job.error is not None:
-                self._devices.forget_frame(job.call.device, job.call.sequence)
-            for address in waiting:
-                self._transport.sendto(reply, address)
-        finally:
-            self._check_idle()
+        self.begin()
+        self._inference.submit(call, done)
 
-    def _check_idle(self) -> None:
-        if self._in_flight == 0 and self._reading is None:
-            self._idle.set()
+    def _reply_open(self, job: Job, device: int, source: Source) -> None:
+        reply = encode_reply(_to_reply(job), device)
+        waiting: list[Any] = [source]
+        frame = self._devices.frame(job.call.device, job.call.sequence)
+        if frame is not None:
+            waiting += frame.waiting
+            frame.waiting.clear()
+            frame.reply = reply
+        if job.error is not None:
+            self._devices.forget_frame(job.call.device, job.call.sequence)
+        for each in waiting:
+            each.send(reply)
 
-    def _count(self, label: str) -> None:
-        self._metrics.count(self._metrics.frames, label)
+
+def _refusal(result: FrameResult) -> Reply:
+    return Reply(result.header.sequence, _REFUSALS[result.outcome], status=ReplyStatus.REFUSED)
 
 
 def _to_reply(job: Job) -> Reply:

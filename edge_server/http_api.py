@@ -66,7 +66,7 @@ class AdminApi:
     async def readyz(self) -> JSONResponse:
         ready = self._ready()
         body = {
-            "status": "ready" if ready else "draining",
+            "status": "ready" if ready else "not ready",
             "codecs": [{"name": codec.name, "version": codec.version} for codec in self._repository.codecs],
             "refused": [{"path": one.path, "reason": one.reason} for one in self._repository.refused],
         }

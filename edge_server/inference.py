@@ -133,7 +133,7 @@ def outcome(job: Job) -> str:
 
 
 def error_label(error: WeaklinkError) -> str:
-    """``InvalidRequest`` -> ``invalid_request``; the base class, which nothing of ours names better, is ``internal``."""
+    """``InvalidRequest`` -> ``invalid_request``; the base class, for what has no better name, is ``internal``."""
     if type(error) is WeaklinkError:
         return "internal"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
@@ -168,7 +168,8 @@ def _wrong_length(call: Call, allowed: str, served: ServedCodec) -> InvalidReque
 def _check_names(call: Call) -> None:
     for name, value in (("device", call.device), ("request_id", call.request_id)):
         if len(value) > MAX_NAME:
-            raise InvalidRequest(f"{name} has {len(value)} characters", allowed=f"up to {MAX_NAME}", fix="shorten it")
+            problem = f"{name} has {len(value)} characters"
+            raise InvalidRequest(problem, allowed=f"up to {MAX_NAME}", fix="shorten it")
 
 
 def _check_erased(call: Call, bits: int) -> None:

@@ -35,6 +35,7 @@ class Metrics:
 
         self.requests = counter("requests", "Requests by their one outcome", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
+        self.key_reloads = counter("key_reloads", "Reloads of the keys file by outcome", "outcome")
         self.feedback = counter("feedback", "Feedback by outcome", "outcome")
         self.predictions = counter("predictions", "Answers judged by feedback", "codec", "task", "ber_bucket")
         self.correct = counter("correct_predictions", "Right answers among these", "codec", "task", "ber_bucket")
@@ -44,15 +45,17 @@ class Metrics:
         self.confidence = histogram("confidence", "Confidence of the first class", _CONFIDENCES, "codec", "task")
         self._queue_depth = Gauge("weaklink_queue_depth", "Requests waiting for a batch", registry=registry)
         self._devices = Gauge("weaklink_devices", "Devices remembered", registry=registry)
+        self._keys = Gauge("weaklink_keys", "Devices that have a key", registry=registry)
         self._stages = tuple(self.latency.labels(stage) for stage in STAGES)
 
-    def watch(self, queue_depth: Callable[[], int], devices: Callable[[], int]) -> None:
+    def watch(self, queue_depth: Callable[[], int], devices: Callable[[], int], keys: Callable[[], int]) -> None:
         """Read the gauges from these at each scrape."""
+        self._keys.set_function(keys)
         self._queue_depth.set_function(queue_depth)
         self._devices.set_function(devices)
 
-    def count(self, metric: Counter, *labels: str) -> None:
-        self._child(metric, labels).inc()
+    def count(self, metric: Counter, *labels: str, by: int = 1) -> None:
+        self._child(metric, labels).inc(by)
 
     def observe(self, metric: Histogram, value: float, *labels: str) -> None:
         self._child(metric, labels).observe(value)

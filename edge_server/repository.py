@@ -22,12 +22,14 @@ class Refusal:
 
 
 class LevelAdvice:
-    """The shortest level within :data:`TOLERANCE` points of the longest one, by BER, from the manifest's accuracy table."""
+    """The shortest level within :data:`TOLERANCE` points of the longest one, by BER, from the manifest's accuracy table
+    over independent flips (channel "bsc", which is also what a row without a channel means)."""
 
     def __init__(self, manifest: Manifest):
         table: dict[float, dict[int, float]] = {}
         for row in manifest.accuracy:
-            if {"ber", "level", "accuracy_percent"} <= row.keys():
+            measured_here = (row.get("bundle", manifest.name), row.get("channel", "bsc")) == (manifest.name, "bsc")
+            if measured_here and {"ber", "level", "accuracy_percent"} <= row.keys():
                 table.setdefault(row["ber"], {})[row["level"]] = row["accuracy_percent"]
         longest = manifest.levels[-1].number
         complete = {ber: levels for ber, levels in sorted(table.items()) if longest in levels}
@@ -97,6 +99,8 @@ def load_repository(roots: Sequence[Path], prepare: Callable[[Bundle], None]) ->
             path = f"{folder.parent.name}/{folder.name}"
             try:
                 codec = ServedCodec(load_bundle(folder))
+                if codec.manifest.twin_of:
+                    continue  # made to be compared with, not to serve
                 _check_place(codec, path, codecs, names)
                 prepare(codec.bundle)
             except ConfigError:

@@ -159,4 +159,6 @@ def deadline_passed() -> DeadlineExceeded:
 
 
 def shutting_down() -> Unavailable:
-    return Unavailable("the server is shutting down", allowed="requests while it serves", fix="try another node, or later")
+    return Unavailable(
+        "the server is shutting down", allowed="requests while it serves", fix="try another node, or later"
+    )

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -21,19 +21,26 @@ from prometheus_client import CollectorRegistry
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.feedback import FeedbackJudge
-from edge_server.gateway import Gateway, wire_codecs
+from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.http_api import AdminApi
 from edge_server.inference import Inference
+from edge_server.keyring import Keyring
 from edge_server.metrics import Metrics
+from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
 from edge_server.scheduler import Limits, Scheduler
+from edge_server.serial_door import SerialDoor
 from edge_server.service import HARD_LIMIT, SERVICE, EdgeService
 from edge_server.settings import Settings
+from edge_server.udp_door import UdpDoor
 from semantic_codec.bundle import bundle_roots
 from semantic_codec.errors import AlreadyExists
-from semantic_codec.frame import FrameReader
 
 UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
+LAME_DUCK_S = 0.2
+"""Every new call is told UNAVAILABLE for this long before the ports close: a closing connection reads as CANCELLED."""
+KEEPING_S = 1.0
+"""How often the keys file is looked at, and the replay window brought to the disk."""
 log = logging.getLogger(__name__)
 
 
@@ -44,9 +51,12 @@ class Addresses:
     grpc: str
     udp: str
     http: str
+    serial: str | None = None
 
     def ready_line(self) -> dict[str, str]:
-        return {"event": "listening", **asdict(self)}
+        """Without what does not listen."""
+        listening = {name: address for name, address in asdict(self).items() if address is not None}
+        return {"event": "listening", **listening}
 
 
 class EdgeServer:
@@ -77,11 +87,17 @@ class EdgeServer:
         """Load the bundles, then open the ports. ConfigError: nothing to serve; AlreadyExists: a port is taken."""
         try:
             self._assemble()
-            addresses = Addresses(await self._open_grpc(), await self._open_udp(), await self._open_http())
+            # Closed in the opposite order: readiness and metrics can be read until the last answer has gone out.
+            http = await self._open_http()
+            serial, udp = await self._open_serial(), await self._open_udp()
+            addresses = Addresses(http=http, serial=serial, udp=udp, grpc=await self._open_grpc())
         except BaseException:
             await self._closers.aclose()
             raise
         self._scheduler.start()
+        if self._keys is not None:
+            keeping = asyncio.create_task(self._keep())
+            self._closers.callback(keeping.cancel)
         for service in ("", SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
@@ -93,15 +109,20 @@ class EdgeServer:
         self._serving = False
         await self._health.enter_graceful_shutdown()
         log.info("draining")
-        try:
-            # Frames first: those taken still have to pass through the scheduler, which is the next to close.
-            await self._gateway.drain(self._settings.drain_s)
-        except TimeoutError:
-            log.warning("frames were still unanswered after %g s", self._settings.drain_s)
-        await self._scheduler.drain(self._settings.drain_s)
-        self._service.drain()
+        limit = self._settings.drain_s
+        # Frames first: those taken still have to pass through the scheduler, which is the next to close.
+        await self._drained("frames", self._gateway.drain(limit))
+        await self._scheduler.drain(limit)
+        await self._drained("gRPC calls", self._service.drain(limit))
+        await asyncio.sleep(LAME_DUCK_S)
         await self._closers.aclose()
         log.info("stopped")
+
+    async def _drained(self, what: str, draining: Awaitable[None]) -> None:
+        try:
+            await draining
+        except TimeoutError:
+            log.warning("%s were still unanswered after %g s", what, self._settings.drain_s)
 
     def _assemble(self) -> None:
         settings, clock = self._settings, self._clock
@@ -123,14 +144,20 @@ class EdgeServer:
             self.metrics.batch_size.observe,
         )
         inference.connect(self._scheduler)
-        self.metrics.watch(lambda: self._scheduler.depth, lambda: len(devices))
+        self._keys = None if settings.keys is None else Keyring(settings.keys)
+        self._replay = ReplayWindows(settings.replay_path if self._keys is not None else None)
+        self._closers.callback(self._replay.close)
+        keys = {} if self._keys is None else self._keys
+        self.metrics.watch(lambda: self._scheduler.depth, lambda: len(devices), lambda: len(keys))
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(
             inference, judge, repository, clock, settings.max_message_bytes, settings.stream_window
         )
-        self._gateway = Gateway(
-            FrameReader(wire_codecs(repository)), repository, devices, inference, self.metrics, reading
-        )
+        self._gateway = Gateway(repository, devices, inference, self.metrics, keys, self._replay)
+        codecs, open_frames = wire_codecs(repository), settings.reads_open_frames
+        self._udp = UdpDoor(self._gateway, Readers(codecs, self._keys, open_frames), reading)
+        # Bytes go missing on a serial line, not the ends of frames.
+        self._serial = SerialDoor(self._gateway, Readers(codecs, self._keys, open_frames, cut_frames=False), reading)
         self._app = AdminApi(
             inference, judge, repository, self.metrics, lambda: self._serving, settings.max_message_bytes
         ).app()
@@ -150,16 +177,36 @@ class EdgeServer:
         except RuntimeError as error:
             raise _busy("grpc", settings.host, settings.grpc_port, error) from error
         await server.start()
-        self._closers.push_async_callback(server.stop, settings.drain_s)
+        # Ours are answered by then; who watches the health would stay for ever.
+        self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         return _join(settings.host, port)
 
     async def _open_udp(self) -> str:
         settings = self._settings
         sock = _bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self._gateway, sock=sock)
-        self._closers.callback(self._gateway.close)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self._udp, sock=sock)
+        self._closers.callback(self._udp.close)
         return _join(settings.host, sock.getsockname()[1])
+
+    async def _open_serial(self) -> str | None:
+        settings = self._settings
+        if settings.serial_port is None:
+            return None
+        sock = _bind("serial", settings.host, settings.serial_port, socket.SOCK_STREAM)
+        await self._serial.open(sock)
+        self._closers.callback(self._serial.close)
+        return _join(settings.host, sock.getsockname()[1])
+
+    async def _keep(self) -> None:
+        """Follow the keys file and bring the replay window to the disk, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(KEEPING_S)
+            outcome = self._keys.reload()
+            if outcome is not None:
+                self.metrics.count(self.metrics.key_reloads, outcome)
+            await loop.run_in_executor(None, self._replay.flush_to_disk())
 
     async def _open_http(self) -> str:
         settings = self._settings

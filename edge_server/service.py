@@ -38,6 +38,8 @@ class EdgeService:
         self._inference, self._judge, self._repository, self.clock = inference, judge, repository, clock
         self._limit, self._window = max_message_bytes, stream_window
         self._streams: set[_Stream] = set()
+        self._calls = 0
+        self._idle = asyncio.Event()
         self.draining = False
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -54,21 +56,29 @@ class EdgeService:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    def drain(self) -> None:
-        """Streams end with UNAVAILABLE once everything that was read from them is answered."""
+    async def drain(self, timeout: float) -> None:
+        """Streams end with UNAVAILABLE once everything that was read from them is answered; wait for that, and for
+        the single calls. TimeoutError where it takes longer than ``timeout`` seconds."""
         self.draining = True
         for stream in self._streams:
             stream.wake()
+        while self._streams or self._calls:
+            self._idle.clear()
+            await asyncio.wait_for(self._idle.wait(), timeout)
 
     async def infer(self, request: edge_pb2.InferRequest | WeaklinkError, context: grpc.aio.ServicerContext):
         remaining = context.time_remaining()
         answered = asyncio.get_running_loop().create_future()
+        self._calls += 1
         job = self.submit(request, None if remaining is None else self.clock() + remaining, _resolve(answered))
         try:
             await answered
         except asyncio.CancelledError:
             self.abandon(job)
             raise
+        finally:
+            self._calls -= 1
+            self._idle.set()
         if job.error is not None:
             await _abort(context, job.error)
         return to_response(job)
@@ -80,6 +90,7 @@ class EdgeService:
             await stream.run()
         finally:
             self._streams.discard(stream)
+            self._idle.set()
             for job in stream.open:
                 self.abandon(job)
         if self.draining:
@@ -177,6 +188,8 @@ class _Stream:
         try:
             while (request := await self._context.read()) is not grpc.aio.EOF:
                 self.open.add(self._service.submit(request, deadline, self._answers.put_nowait))
+                if self._service.draining:
+                    break  # a caller that never pauses must not keep the server from ending
                 while len(self.open) >= self._window:
                     self._room.clear()
                     await self._room.wait()

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 opens it to the network")
     grpc_port: Port = Field(50051, description="gRPC service, health and reflection")
     udp_port: Port = Field(50052, description="raw frames over UDP")
+    serial_port: Port | None = Field(None, description="raw frames on serial lines over TCP; none: not listening")
     http_port: Port = Field(8080, description="admin HTTP: status page, metrics, health, inference for curl")
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description=f"bundle folders, separated by '{os.pathsep}'; empty: the packaged bundles"
@@ -43,6 +44,15 @@ class Settings(BaseSettings):
     device_limit: int = Field(4096, ge=1, le=1_000_000, description="devices remembered; the least recent goes first")
     remembered_answers: int = Field(128, ge=1, le=4096, description="answers per device that feedback can refer to")
     duplicate_s: Seconds = Field(30.0, description="age at which a frame's sequence number may be used again, seconds")
+    keys: Path | None = Field(
+        None, description="TOML or JSON file of device keys, reloaded when it changes; with it, frames are in keyed mode"
+    )
+    replay_file: Path | None = Field(
+        None, description="keeps the sequences of keyed frames over a restart; none: beside the keys file, .replay added"
+    )
+    open_frames: bool | None = Field(
+        None, description="whether frames without a key are read; none: only where there is no keys file"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @field_validator("bundles", mode="before")
@@ -58,6 +68,16 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def reads_open_frames(self) -> bool:
+        return self.keys is None if self.open_frames is None else self.open_frames
+
+    @property
+    def replay_path(self) -> Path | None:
+        if self.keys is None or self.replay_file is not None:
+            return self.replay_file
+        return Path(f"{self.keys}.replay")
+
+    @property
     def compute_threads(self) -> int:
         return self.threads or max(1, (os.cpu_count() or 2) - 1)
 
@@ -71,19 +91,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML or JSON file of these settings by name")
     for name, field in Settings.model_fields.items():
-        shown = os.pathsep.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = {(): "empty", None: "none"}.get(field.default, field.default)
         parser.add_argument(
             flag(name),
             dest=name,
             metavar=name.rpartition("_")[2].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} (default: {shown or 'empty' if shown == '' else shown}; WEAKLINK_{name.upper()})",
+            help=f"{field.description} (default: {shown}; WEAKLINK_{name.upper()})",
         )
     return parser
 
 
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
-    """Settings from ``argv``, the environment and ``--config FILE``. ConfigError names the value and where to fix it."""
+    """Settings from ``argv``, the environment and ``--config FILE``. ConfigError: names the value and its fix."""
     flags = vars(build_parser().parse_args(argv))
     from_file = _read_file(flags.pop("config"))
 

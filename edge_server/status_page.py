@@ -20,16 +20,17 @@ td.number,th.number{text-align:right}.muted{color:#66727f}"""
 def status_page(repository: Repository, registry: CollectorRegistry, ready: bool) -> str:
     """HTML of the codecs and of what the metrics say so far."""
     values = _Values(registry)
+    judged = _table(("codec", "task", "BER up to", "judged", "right %"), _accuracy(values))
     sections = [
         ("Codecs", _codecs(repository)),
         ("Refused bundles", _table(("folder", "reason"), [(one.path, one.reason) for one in repository.refused])),
         ("Requests", _table(("transport", "codec", "outcome", "count"), values.counts("weaklink_requests"))),
         ("Raw frames", _table(("outcome", "count"), values.counts("weaklink_frames"))),
         ("Latency", _table(("stage", "p50 ms", "p99 ms"), _latency(values))),
-        ("Accuracy by BER, from feedback", _table(("codec", "task", "BER up to", "judged", "right %"), _accuracy(values))),
+        ("Accuracy by BER, from feedback", judged),
     ]
     body = "".join(f"<h2>{escape(title)}</h2>{content}" for title, content in sections if content)
-    state = "serving" if ready else "draining"
+    state = "serving" if ready else "not ready"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
         f"<title>Weaklink edge</title><style>{_STYLE}</style></head><body><h1>Weaklink edge: {state}</h1>"

@@ -52,7 +52,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``bundle.json``. ``ber_min``..``ber_max`` is the trained range, ``blind_ber`` the prior where nothing is known."""
+    """``bundle.json``. ``ber_min``..``ber_max`` is the trained range, ``blind_ber`` the prior where nothing is known.
+
+    ``twin_of`` names the codec whose very bits this bundle decodes otherwise, for comparison; twins do not serve.
+    """
 
     name: str
     version: int
@@ -73,6 +76,7 @@ class Manifest:
     encoder: dict[str, Any]
     accuracy: list[dict[str, Any]]
     training: dict[str, Any]
+    twin_of: str
     raw: dict[str, Any] = field(repr=False)
 
     @property
@@ -133,7 +137,7 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
     ):  # fmt: skip
         if problem:
             raise _refuse(problem, allowed)
-    return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, raw=raw)
+    return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, twin_of=str(raw.get("twin_of", "")), raw=raw)
 
 
 def load_bundle(folder: str | Path) -> Bundle:

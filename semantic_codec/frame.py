@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import comb
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from semantic_codec.header import (
 )
 from semantic_codec.header_code import HeaderCode, open_code
 from semantic_codec.interleave import spread_layout
+from semantic_codec.keyed import KeyedHeader
 
 HEADER_BYTES = 18
 HEADER_BITS = 8 * HEADER_BYTES
@@ -38,28 +40,61 @@ HEADER_BITS = 8 * HEADER_BYTES
 LIST_SIZE = 4
 """Paths tried per hypothesis: the check picks the right one where damage made another path cheaper."""
 
-WHOLE_CHECKS, CUT_CHECKS = 4, 2
-"""Candidates compared with the check per frame, read at its length and as a cut longer one. A random block passes with
-2^-16, so even a frame of noise is taken for a good one with a probability of at most 6 / 65,536 = 9.2e-5."""
-
 NOISE_CANDIDATES = 0.25
-"""Candidates that contradict so much of the header that noise would offer more than this many as good are not compared:
-over 27 of 144 bits, which at BER 0.1 one header in 2,000 does."""
+"""In open mode, candidates that contradict so much of the header that noise would offer more than this many as good are
+not compared: over 27 of 144 bits, which at BER 0.1 one header in 2,000 does."""
 
-CERTAIN_ERRORS = 6
-"""Half the code's minimum distance less one: a codeword as near as this is the nearest."""
-
-TELLING_ERRORS = 12
-"""A block of noise has a codeword as near as this with a probability of 2^56 * V(144, 12) / 2^144 = 4e-10, so a header
-read with no more errors is one that somebody sent, even where its check fails for want of the right codec."""
-
-PREFIX_BITS, UNKNOWN_BITS = 12, 44
-"""Version, codec and level, which each hypothesis fixes, and the rest."""
-
-LEAST_HEADER_BITS = 72
-"""Header bits of a cut frame that must have arrived; fewer leave too little to tell 2^44 headers from noise."""
+PREFIX_BITS = 12
+"""Version, codec and level, which each hypothesis fixes."""
 
 Layout = Callable[[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What the reader needs to know of open or keyed mode.
+
+    version: in the header. header_bytes: coded. info_bits: before coding, check included. list_size: see LIST_SIZE.
+    whole_checks, cut_checks: candidates compared with the check per frame, read at its length and as a cut longer one.
+    bounded: whether candidates that noise would offer as near are left out.
+    certain_errors: half the code's minimum distance less one: a codeword as near as this is the nearest.
+    telling_errors: a block of noise has a codeword as near as this with a probability below 1e-9, so a header read with
+    no more errors is one that somebody sent, even where its check fails.
+    least_header_bits: header bits of a cut frame that must have arrived.
+    """
+
+    version: int
+    header_bytes: int
+    info_bits: int
+    list_size: int
+    whole_checks: int
+    cut_checks: int
+    bounded: bool
+    certain_errors: int
+    telling_errors: int
+    least_header_bits: int
+    code: Callable[[], HeaderCode]
+
+    @property
+    def header_bits(self) -> int:
+        return 8 * self.header_bytes
+
+    @cache  # noqa: B019  two instances, for ever
+    def credible_errors(self, pilot_bits: int) -> int:
+        """The most errors at which noise has NOISE_CANDIDATES headers as near, on average, among those of one prefix."""
+        if not self.bounded:
+            return pilot_bits
+        within, errors = 1, 0
+        while (within + comb(pilot_bits, errors + 1)) << (self.info_bits - PREFIX_BITS) <= NOISE_CANDIDATES * 2**pilot_bits:
+            errors += 1
+            within += comb(pilot_bits, errors)
+        return errors
+
+
+OPEN = Mode(OPEN_MODE, HEADER_BYTES, 56, LIST_SIZE, 4, 2, True, 6, 12, 72, open_code)
+"""A random block passes the check with 2^-16, so even a frame of noise is taken for a good one with a probability of at
+most 6 / 65,536 = 9.2e-5. Noise: 2^56 * V(144, 12) / 2^144 = 4e-10. A cut frame with fewer than 72 header bits leaves
+too little to tell 2^44 headers from noise."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +110,7 @@ class WireCodec:
 
     def __post_init__(self) -> None:
         check_range("codec_id", self.codec_id, WIDTHS["codec"])
-        _check_hash(self.encoder_hash)
+        check_hash(self.encoder_hash)
         if not 1 <= len(self.payload_bytes) <= 16 or min(self.payload_bytes) < 1:
             raise InvalidRequest(
                 f"codec {self.codec_id} has levels of {self.payload_bytes} bytes",
@@ -90,15 +125,15 @@ class FrameResult:
 
     outcome: "ok"; "bad_length", no known level has it, nor could it be a cut frame whose header can be read;
     "bad_header", too damaged; or, where a header was read with few enough errors to be sure of it: "unknown_version",
-    "unknown_codec", "unknown_level", "encoder_mismatch".
-    header: None where none was read. codec, payload: None unless ok; the payload is that of the whole level in order
-    of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
+    "unknown_codec", "unknown_level", "encoder_mismatch"; in keyed mode also "unknown_device", "bad_mac".
+    header: None where none was read. codec: None unless the check held. payload: None unless ok; it is that of the whole
+    level in order of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
     pilot_bits, pilot_errors: header bits that arrived, and those among them that the decoder turned over; 0 of 0 where
     no header was read.
     """
 
     outcome: str
-    header: Header | None = None
+    header: Header | KeyedHeader | None = None
     codec: WireCodec | None = None
     payload: bytes | None = None
     erased: tuple[tuple[int, int], ...] = ()
@@ -108,23 +143,13 @@ class FrameResult:
 
 def encode_frame(header: Header, payload: bytes, encoder_hash: bytes, layout: Layout = spread_layout) -> bytes:
     """The frame of one payload: 18 + len(payload) bytes. InvalidRequest: an empty payload, a hash not of 32 bytes."""
-    _check_hash(encoder_hash)
+    check_hash(encoder_hash)
     if not len(payload):
         raise InvalidRequest("the payload is empty", allowed="1 byte or more", fix="send a level of the codec")
     block = np.frombuffer(pack_header(header, encoder_hash), dtype=np.uint8)
     coded = open_code().encode(np.unpackbits(block)[None])[0]
     bits = np.concatenate([coded, np.unpackbits(np.frombuffer(payload, dtype=np.uint8))])
     return np.packbits(bits[layout(HEADER_BITS, 8 * len(payload))]).tobytes()
-
-
-@cache
-def credible_errors(pilot_bits: int) -> int:
-    """The most errors at which noise has NOISE_CANDIDATES headers as near, on average, among the 2^44 of one prefix."""
-    within, errors = 1, 0
-    while (within + comb(pilot_bits, errors + 1)) << UNKNOWN_BITS <= NOISE_CANDIDATES * 2**pilot_bits:
-        errors += 1
-        within += comb(pilot_bits, errors)
-    return errors
 
 
 class FrameReader:
@@ -136,19 +161,34 @@ class FrameReader:
     Args:
         codecs: what the edge serves. layout: the order of bits on the air.
         code: the header's code; one with use_compiled=False reads without numba, to the same result.
+        cut_frames: whether a frame may be a longer one that was cut; else it is read at its own length only.
     """
 
-    def __init__(self, codecs: Iterable[WireCodec], layout: Layout = spread_layout, code: HeaderCode | None = None):
-        self._code = code or open_code()
+    mode = OPEN
+
+    def __init__(
+        self,
+        codecs: Iterable[WireCodec],
+        layout: Layout = spread_layout,
+        code: HeaderCode | None = None,
+        cut_frames: bool = True,
+    ):
+        self._code = code or self.mode.code()
+        self._cut_frames = cut_frames
         self._codecs: dict[int, list[tuple[WireCodec, int]]] = {}
         prefixes: dict[int, set[tuple[int, int]]] = {}
         for codec in codecs:
             self._codecs.setdefault(codec.codec_id, []).append((codec, check_start(codec.encoder_hash)))
             for level, size in enumerate(codec.payload_bytes):
-                prefixes.setdefault(HEADER_BYTES + size, set()).add((codec.codec_id, level))
-        self._formats = {size: _Format(size, sorted(prefixes[size]), layout) for size in sorted(prefixes)}
+                prefixes.setdefault(self.mode.header_bytes + size, set()).add((codec.codec_id, level))
+        self._formats = {size: _Format(size, sorted(prefixes[size]), layout, self.mode) for size in sorted(prefixes)}
         # Compiles or loads the kernels now, so that the first damaged frame need not wait for it.
-        self._code.decode(np.zeros((1, HEADER_BITS)))
+        self._code.decode(np.zeros((1, self.mode.header_bits)))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The lengths that whole frames have, in bytes, ascending."""
+        return tuple(self._formats)
 
     def read(self, frames: Sequence[bytes]) -> list[FrameResult]:
         """The results of a batch, in its order."""
@@ -170,14 +210,14 @@ class FrameReader:
         if exact is not None:
             received = _Received(exact, frames)
             info, errors = self._code.invert(received.header)
-            for row in np.flatnonzero(errors <= CERTAIN_ERRORS):
+            for row in np.flatnonzero(errors <= self.mode.certain_errors):
                 results[row] = self._judge(received, row, info[row], int(errors[row]))
-            damaged = np.flatnonzero(errors > CERTAIN_ERRORS)
-            self._search([exact], frames, damaged, WHOLE_CHECKS, results)
+            damaged = np.flatnonzero(errors > self.mode.certain_errors)
+            self._search([exact], frames, damaged, self.mode.whole_checks, results)
             damaged = _unread(results, damaged)
-        longer = [longer for total, longer in self._formats.items() if total > size]
-        longer = [format for format in longer if format.header_bits_within(size) >= LEAST_HEADER_BITS]
-        self._search(longer, frames, damaged, CUT_CHECKS, results)
+        longer = [longer for total, longer in self._formats.items() if total > size and self._cut_frames]
+        longer = [format for format in longer if format.header_bits_within(size) >= self.mode.least_header_bits]
+        self._search(longer, frames, damaged, self.mode.cut_checks, results)
         if exact is not None:
             self._diagnose(exact, frames, _unread(results, damaged), results)
         return [result or FrameResult("bad_length") for result in results]
@@ -202,11 +242,11 @@ class FrameReader:
             soft = received[source].soft_header()
             for known in format.prefixes:
                 repeated = np.broadcast_to(known, (len(rows), len(known)))
-                info, costs = self._code.decode_known(soft, repeated, LIST_SIZE)
-                costs[costs > credible_errors(received[source].pilot_bits)] = np.inf
+                info, costs = self._code.decode_known(soft, repeated, self.mode.list_size)
+                costs[costs > self.mode.credible_errors(received[source].pilot_bits)] = np.inf
                 infos.append(info)
                 shares.append(costs / received[source].pilot_bits)
-                sources += [source] * LIST_SIZE
+                sources += [source] * self.mode.list_size
         info, share = np.concatenate(infos, axis=1), np.concatenate(shares, axis=1)
         order = np.argsort(share, axis=1, kind="stable")[:, :checks]
         info = np.take_along_axis(info, order[:, :, None], axis=1)
@@ -220,7 +260,7 @@ class FrameReader:
                 if codec is not None:
                     source = received[sources[candidate]]
                     errors = source.errors(row, self._code, block)
-                    results[index] = source.result(row, unpack_header(block), codec, errors)
+                    results[index] = self._result(source, row, self._unpack(block), codec, errors)
                     break
 
     def _diagnose(
@@ -232,7 +272,7 @@ class FrameReader:
         received = _Received(format, [frames[row] for row in rows])
         info, costs = self._code.decode(received.soft_header())
         for row, index in enumerate(rows):
-            if costs[row, 0] <= TELLING_ERRORS:
+            if costs[row, 0] <= self.mode.telling_errors:
                 results[index] = self._judge(received, row, info[row, 0], int(costs[row, 0]))
             else:
                 results[index] = FrameResult("bad_header")
@@ -240,21 +280,29 @@ class FrameReader:
     def _judge(self, received: _Received, row: int, info: np.ndarray, errors: int) -> FrameResult:
         """The result of a header that is known for certain, good or not."""
         block = np.packbits(info).tobytes()
-        header = unpack_header(block)
+        header = self._unpack(block)
         codec = self._matching(block)
-        if header.version != OPEN_MODE:
+        if header.version != self.mode.version:
             outcome = "unknown_version"
         elif header.codec not in self._codecs:
             outcome = "unknown_codec"
         elif codec is None:
-            outcome = "encoder_mismatch"
+            outcome = self._mismatch(header)
         elif header.level >= len(codec.payload_bytes):
             outcome = "unknown_level"
         elif codec.payload_bytes[header.level] != received.format.payload_bytes:
             outcome = "bad_length"
         else:
-            return received.result(row, header, codec, errors)
-        return FrameResult(outcome, header, pilot_bits=HEADER_BITS, pilot_errors=errors)
+            return self._result(received, row, header, codec, errors)
+        return FrameResult(outcome, header, codec, pilot_bits=self.mode.header_bits, pilot_errors=errors)
+
+    def _result(self, received: _Received, row: int, header: Any, codec: WireCodec, errors: int) -> FrameResult:
+        payload = self._open(received.payload[row].tobytes(), header, received.erased)
+        return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors)
+
+    def _unpack(self, block: bytes) -> Any:
+        """The header in a decoded block."""
+        return unpack_header(block)
 
     def _matching(self, block: bytes) -> WireCodec | None:
         """The codec that a header's check fits."""
@@ -263,28 +311,36 @@ class FrameReader:
                 return codec
         return None
 
+    def _mismatch(self, header: Any) -> str:
+        """The outcome of a header of a known codec whose check fails."""
+        return "encoder_mismatch"
+
+    def _open(self, payload: bytes, header: Any, erased: tuple[tuple[int, int], ...]) -> bytes:
+        """The payload as the device meant it."""
+        return payload
+
 
 class _Format:
     """Frames of one size: the order of their bits, and the header prefixes that can stand in them."""
 
-    def __init__(self, size: int, levels: list[tuple[int, int]], layout: Layout):
-        self.size, self.payload_bytes = size, size - HEADER_BYTES
-        self.order = layout(HEADER_BITS, 8 * self.payload_bytes)
+    def __init__(self, size: int, levels: list[tuple[int, int]], layout: Layout, mode: Mode):
+        self.size, self.payload_bytes, self.header_bits = size, size - mode.header_bytes, mode.header_bits
+        self.order = layout(mode.header_bits, 8 * self.payload_bytes)
         self.prefixes = []
         for codec, level in levels:
-            known = np.full(56, -1, dtype=np.int8)
-            known[:PREFIX_BITS] = [(OPEN_MODE << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
+            known = np.full(mode.info_bits, -1, dtype=np.int8)
+            known[:PREFIX_BITS] = [(mode.version << 10 | codec << 4 | level) >> shift & 1 for shift in range(11, -1, -1)]
             self.prefixes.append(known)
 
     def header_bits_within(self, size: int) -> int:
         """Header bits among the first `size` bytes."""
-        return int(np.count_nonzero(self.order[: 8 * size] < HEADER_BITS))
+        return int(np.count_nonzero(self.order[: 8 * size] < self.header_bits))
 
 
 class _Received:
     """A batch of frames of one size, brought back into the order header, payload.
 
-    header uint8 (B, 144) and payload uint8 (B, bytes), 0 where the frames were cut; pilot_bits: header bits there.
+    header uint8 (B, header bits) and payload uint8 (B, bytes), 0 where the frames were cut; pilot_bits: header bits there.
     """
 
     def __init__(self, format: _Format, frames: list[bytes]):
@@ -295,16 +351,17 @@ class _Received:
         on_air[:, :arrived] = np.unpackbits(joined, axis=1)
         bits = np.empty_like(on_air)
         bits[:, format.order] = on_air
-        self.header = bits[:, :HEADER_BITS]
-        self.payload = np.packbits(bits[:, HEADER_BITS:], axis=1)
+        header_bits = format.header_bits
+        self.header = bits[:, :header_bits]
+        self.payload = np.packbits(bits[:, header_bits:], axis=1)
         missing = np.zeros(8 * format.size, dtype=bool)
         missing[format.order[arrived:]] = True
-        self.missing_header = missing[:HEADER_BITS]
-        self.pilot_bits = HEADER_BITS - int(np.count_nonzero(self.missing_header))
-        self.erased = _ranges(missing[HEADER_BITS:])
+        self.missing_header = missing[:header_bits]
+        self.pilot_bits = header_bits - int(np.count_nonzero(self.missing_header))
+        self.erased = _ranges(missing[header_bits:])
 
     def soft_header(self) -> np.ndarray:
-        """float32 (B, 144): +1 for 1, -1 for 0, 0 where nothing arrived."""
+        """float32 (B, header bits): +1 for 1, -1 for 0, 0 where nothing arrived."""
         soft = 2 * self.header.astype(np.float32) - 1
         soft[:, self.missing_header] = 0
         return soft
@@ -313,10 +370,6 @@ class _Received:
         """Header bits of a row that arrived and differ from what `block` is coded as."""
         coded = code.encode(np.unpackbits(np.frombuffer(block, dtype=np.uint8))[None])[0]
         return int(np.count_nonzero((coded != self.header[row]) & ~self.missing_header))
-
-    def result(self, row: int, header: Header, codec: WireCodec, errors: int) -> FrameResult:
-        payload = self.payload[row].tobytes()
-        return FrameResult("ok", header, codec, payload, self.erased, self.pilot_bits, errors)
 
 
 def _unread(results: list[FrameResult | None], rows: np.ndarray) -> np.ndarray:
@@ -330,7 +383,8 @@ def _ranges(mask: np.ndarray) -> tuple[tuple[int, int], ...]:
     return tuple((int(first), int(end - first)) for first, end in edges.reshape(-1, 2))
 
 
-def _check_hash(encoder_hash: bytes) -> None:
+def check_hash(encoder_hash: bytes) -> None:
+    """InvalidRequest: not 32 bytes."""
     if len(encoder_hash) != 32:
         raise InvalidRequest(
             f"the encoder hash has {len(encoder_hash)} bytes", allowed="32", fix="give the SHA-256 digest, not its hex"

@@ -18,7 +18,7 @@ OPEN_MODE = 0
 """The version of frames in open mode; 1 is reserved for keyed mode."""
 
 WIDTHS = {"version": 2, "codec": 6, "level": 4, "device": 16, "sequence": 12}
-FIELD_BITS = 40
+FIELD_BYTES = 5
 SEQUENCES = 1 << WIDTHS["sequence"]
 """Sequence numbers count modulo this."""
 
@@ -50,17 +50,17 @@ def check_range(name: str, value: int, width: int) -> None:
         )
 
 
-def pack_fields(values: list[tuple[int, int]]) -> bytes:
-    """(value, width) pairs one after another, most significant bit first; the widths add up to 40: 5 bytes."""
+def pack_numbers(values: list[tuple[int, int]]) -> bytes:
+    """(value, width) pairs one after another, most significant bit first; the widths add up to whole bytes."""
     packed = 0
     for value, width in values:
         packed = packed << width | value
-    return packed.to_bytes(FIELD_BITS // 8, "big")
+    return packed.to_bytes(sum(width for _, width in values) // 8, "big")
 
 
-def unpack_fields(data: bytes, widths: list[int]) -> list[int]:
-    """The values of `pack_fields` out of the first 5 bytes."""
-    packed = int.from_bytes(data[: FIELD_BITS // 8], "big")
+def unpack_numbers(data: bytes, widths: list[int]) -> list[int]:
+    """The values of `pack_numbers`."""
+    packed = int.from_bytes(data, "big")
     values = []
     for width in reversed(widths):
         values.append(packed & (1 << width) - 1)
@@ -86,10 +86,10 @@ def check_holds(block: bytes, start: int) -> bool:
 
 def pack_header(header: Header, encoder_hash: bytes) -> bytes:
     """Header and check: 7 bytes. encoder_hash: SHA-256 of `encoder.bin`, 32 bytes."""
-    packed = pack_fields([(getattr(header, name), width) for name, width in WIDTHS.items()])
+    packed = pack_numbers([(getattr(header, name), width) for name, width in WIDTHS.items()])
     return with_check(packed, check_start(encoder_hash))
 
 
 def unpack_header(block: bytes) -> Header:
     """The header in 7 bytes, whatever their check says."""
-    return Header(**dict(zip(WIDTHS, unpack_fields(block, list(WIDTHS.values())), strict=True)))
+    return Header(**dict(zip(WIDTHS, unpack_numbers(block[:FIELD_BYTES], list(WIDTHS.values())), strict=True)))

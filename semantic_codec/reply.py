@@ -17,13 +17,14 @@ import numpy as np
 
 from semantic_codec.errors import InvalidRequest
 from semantic_codec.header import (
+    FIELD_BYTES,
     OPEN_MODE,
     SEQUENCES,
     check_holds,
     check_range,
     check_start,
-    pack_fields,
-    unpack_fields,
+    pack_numbers,
+    unpack_numbers,
     with_check,
 )
 from semantic_codec.header_code import HeaderCode, open_code
@@ -62,6 +63,7 @@ class Refusal(IntEnum):
 @dataclass(frozen=True)
 class Reply:
     """What a device learns. confidence: 0 to 1. advice_level: None for no advice. status: see `ReplyStatus`.
+    sequence: of the frame, 12 bits in open mode and 28 in keyed mode.
 
     InvalidRequest: a value does not fit its field.
     """
@@ -73,7 +75,7 @@ class Reply:
     status: int = ReplyStatus.ANSWERED
 
     def __post_init__(self) -> None:
-        check_range("sequence", self.sequence, 12)
+        check_range("sequence", self.sequence, 28)
         check_range("class_index", self.class_index, 10)
         check_range("status", self.status, 2)
         if self.advice_level is not None:
@@ -87,10 +89,11 @@ class Reply:
 def encode_reply(reply: Reply, device: int) -> bytes:
     """18 bytes for the device. InvalidRequest: the device is not a number of 16 bits."""
     check_range("device", device, 16)
+    check_range("sequence", reply.sequence, 12)
     confidence = int(reply.confidence * 63 + 0.5)
     advice = NO_ADVICE if reply.advice_level is None else reply.advice_level
     values = (OPEN_MODE, reply.status, reply.sequence, reply.class_index, confidence, advice)
-    packed = pack_fields(list(zip(values, WIDTHS, strict=True)))
+    packed = pack_numbers(list(zip(values, WIDTHS, strict=True)))
     block = with_check(packed, _start(device))
     coded = open_code().encode(np.unpackbits(np.frombuffer(block, dtype=np.uint8))[None])
     return np.packbits(coded[0, _order()]).tobytes()
@@ -130,7 +133,7 @@ def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: He
 def _parse(block: bytes, device: int) -> Reply | None:
     if not check_holds(block, _start(device)):
         return None
-    version, status, sequence, class_index, confidence, advice = unpack_fields(block, WIDTHS)
+    version, status, sequence, class_index, confidence, advice = unpack_numbers(block[:FIELD_BYTES], WIDTHS)
     if version != OPEN_MODE:
         return None
     return Reply(sequence, class_index, confidence / 63, advice if advice < 16 else None, status)

@@ -21,7 +21,7 @@ COLUMNS = {
     "image": "image",
     "payload_bytes": "payload bytes",
     "encoder_macs": "encoder MACs",
-    "encoder_weight_bytes": "weight bytes",
+    "encoder_bytes": "encoder bytes",
     "recording": "recording",
 }
 
@@ -50,7 +50,7 @@ def row(bundle: Bundle) -> dict[str, Any]:
         "image": f"{manifest.width}x{manifest.height}",
         "payload_bytes": [level.payload_bytes for level in manifest.levels],
         "encoder_macs": manifest.encoder.get("macs"),
-        "encoder_weight_bytes": manifest.encoder.get("weight_bytes"),
+        "encoder_bytes": len(bundle.encoder_bin),
         "recording": "yes" if (bundle.folder / RECORDING).is_file() else "no",
         "folder": bundle.folder,
     }

@@ -25,7 +25,7 @@ class Service:
     SIGKILL after `stop_s` seconds. :class:`Unavailable` carries the end of the log where the service did not get ready.
     """
 
-    def __init__(self, arguments: Sequence[str], *, start_s: float = 120.0, stop_s: float = 15.0):
+    def __init__(self, arguments: Sequence[str], *, start_s: float = 120.0, stop_s: float = 30.0):
         self.arguments, self.start_s, self.stop_s = list(arguments), start_s, stop_s
         self.ready: dict[str, str] = {}
 

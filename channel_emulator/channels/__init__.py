@@ -5,6 +5,8 @@ from __future__ import annotations
 from channel_emulator.channels import (  # noqa: F401  importing a module registers its channel
     awgn,
     bsc,
+    byte_insertion,
+    byte_loss,
     delay,
     duplication,
     erasure,

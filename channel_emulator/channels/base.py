@@ -29,6 +29,8 @@ class Channel:
     drop_outcome: ClassVar[str] = "lost"
     # Channels that change the bytes; replies over gRPC refuse them.
     damages: ClassVar[bool] = False
+    # What it makes sense for: "frames" that stay apart (UDP, gRPC), the "bytes" of a serial line, or "both".
+    carries: ClassVar[str] = "both"
 
     rng: np.random.Generator
     counts: Counter[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from channel_emulator import checks
 from channel_emulator.channels.base import Channel, Transmission
@@ -16,6 +17,8 @@ class Duplication(Channel):
 
     probability: float
     gap_ms: float = 0.0
+
+    carries: ClassVar[str] = "frames"
 
     def __post_init__(self) -> None:
         self.probability = checks.number("duplication probability", self.probability, 0.0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from channel_emulator import checks
 from channel_emulator.channels.base import Channel, Transmission
@@ -15,6 +16,8 @@ class Erasure(Channel):
     """Loses a whole frame with `probability`, each independently."""
 
     probability: float
+
+    carries: ClassVar[str] = "frames"
 
     def __post_init__(self) -> None:
         self.probability = checks.number("erasure probability", self.probability, 0.0, 1.0)

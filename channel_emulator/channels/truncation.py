@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from channel_emulator import checks
 from channel_emulator.channels.base import Channel, Transmission
@@ -24,6 +25,7 @@ class Truncation(Channel):
     keep_bytes: int | None = None
 
     damages = True
+    carries: ClassVar[str] = "frames"
 
     def __post_init__(self) -> None:
         self.probability = checks.number("truncation probability", self.probability, 0.0, 1.0)

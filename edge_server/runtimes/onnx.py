@@ -42,12 +42,14 @@ class OnnxRuntimeInt8(OnnxRuntime):
 
     def _model(self, bundle: Bundle) -> bytes:
         from onnxruntime.quantization import QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
         with tempfile.TemporaryDirectory() as folder:
-            plain, quantized = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
+            plain, prepared, quantized = (Path(folder, f"{stage}.onnx") for stage in ("plain", "prepared", "int8"))
             plain.write_bytes(super()._model(bundle))
+            quant_pre_process(plain, prepared)
             quantize_static(
-                plain,
+                prepared,
                 quantized,
                 _Calibration(bundle),
                 per_channel=True,
@@ -59,7 +61,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
 
 
 class _Calibration:
-    """What the quantizer learns the ranges of activations from: recorded bits, or random ones, at all BERs and levels."""
+    """What the quantizer learns the ranges of activations from: recorded or random bits, at all BERs and levels."""
 
     def __init__(self, bundle: Bundle):
         self._batches = _calibration_batches(bundle)

@@ -13,6 +13,8 @@ from semantic_codec.errors import ConfigError
 GOOD = [
     {"channel": "awgn", "snr_db": 3.0},
     {"channel": "bsc", "ber": 0.01},
+    {"channel": "byte_insertion", "probability": 0.1},
+    {"channel": "byte_loss", "probability": 0.1},
     {"channel": "delay", "delay_ms": 5.0, "jitter_ms": 1.0, "distribution": "normal", "keep_order": True},
     {"channel": "duplication", "probability": 0.1, "gap_ms": 2.0},
     {"channel": "erasure", "probability": 0.1},
@@ -39,6 +41,8 @@ def test_every_channel_gives_its_settings_back():
         ("bsc", {"ber": -0.1}, ["bsc ber is -0.1"]),
         ("bsc", {"ber": math.nan}, ["bsc ber is nan"]),
         ("bsc", {"ber": "0.1"}, ["bsc ber is '0.1'", "number"]),
+        ("byte_loss", {"probability": 2}, ["byte_loss probability is 2"]),
+        ("byte_insertion", {"probability": -1}, ["byte_insertion probability is -1"]),
         ("bsc", {"ber": True}, ["bsc ber is True"]),
         ("bsc", {"ber": None}, ["bsc ber is None"]),
         ("awgn", {"snr_db": math.inf}, ["snr_db is inf", "-30 to 30 dB"]),

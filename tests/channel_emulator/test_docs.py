@@ -32,7 +32,7 @@ def test_the_table_names_every_channel_and_setting(page):
 def test_the_config_file_works(page):
     (text,) = blocks(page, "json")
     links = [parse_link(body) for body in json.loads(text)["links"]]
-    assert [link.kind for link in links] == ["udp", "grpc"]
+    assert [link.kind for link in links] == ["udp", "serial", "grpc"]
     assert all(f"`{field}`" in page for field in FIELDS)
 
 

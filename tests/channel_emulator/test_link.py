@@ -139,7 +139,7 @@ def test_only_the_latest_devices_are_remembered():
     ("change", "word"),
     [
         ({"name": "a/b"}, "name is 'a/b'"),
-        ({"kind": "tcp"}, "kind is 'tcp'; allowed: udp, grpc"),
+        ({"kind": "tcp"}, "kind is 'tcp'; allowed: udp, serial, grpc"),
         ({"listen": "8000"}, "listen is '8000'"),
         ({"listen": "::1:80"}, "listen is '::1:80'"),
         ({"upstream": "edge:0"}, "upstream is 'edge:0'"),
@@ -170,7 +170,7 @@ CHANNEL = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(
     st.fixed_dictionaries(
-        {"name": st.just("radio") | JSON, "kind": st.sampled_from(["udp", "grpc"]) | JSON, "upstream": LISTENING},
+        {"name": st.just("radio") | JSON, "kind": st.sampled_from(["udp", "serial", "grpc"]) | JSON, "upstream": LISTENING},
         optional={"listen": LISTENING, "seed": JSON, "up": st.lists(CHANNEL, max_size=3) | JSON, "down": JSON},
     )
     | JSON

@@ -46,7 +46,10 @@ def start_engine(images: Sequence[str]) -> bool:
     script = os.environ.get(ENGINE_VARIABLE)
     had = engine_answers()
     if script:
-        run([script, *images], timeout=900)
+        ended = subprocess.run([script, *images], capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
+        # Not its exit status but what it was to bring decides.
+        assert engine_answers(), f"{script} brought no engine\n{ended.stdout}\n{ended.stderr}"
+        run(["docker", "image", "inspect", *images])
     elif not had:
         raise NoEngine(f"`docker info` finds no engine and {ENGINE_VARIABLE} names no script that starts one")
     if not compose_command():

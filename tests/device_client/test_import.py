@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BLOCKED = ("torch", "torchvision", "PIL", "numba", "jsonschema", "prometheus_client", "fastapi", "safetensors")
+BLOCKED = ("torch", "torchvision", "PIL", "numba", "jsonschema", "prometheus_client", "fastapi", "safetensors", "cryptography")
 
 
 def run(code: str, *blocked: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def run(code: str, *blocked: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_everything_imports_and_parses_without_the_edges_packages():
-    modules = "device, feedback, grpc_transport, samples, udp_transport, __main__"
+    modules = "device, feedback, grpc_transport, samples, serial_transport, udp_transport, __main__"
     done = run(f"from device_client import {modules}\nprint(__main__.parser().format_help())", *BLOCKED)
     assert done.returncode == 0, done.stderr
     assert "--recording" in done.stdout

@@ -234,7 +234,7 @@ def test_a_stream_survives_a_restart_of_the_way_there(edge, tiny, link, emulator
         ({"address": None}, "HOST:PORT"),
         ({"address": "edge"}, "HOST:PORT"),
         ({"address": "edge:0"}, "1 to 65535"),
-        ({"transport": "lora"}, "udp, grpc"),
+        ({"transport": "lora"}, "udp, serial, grpc"),
         ({"timeout_s": 0}, "more than 0 s"),
         ({"retries": -1}, "0 to 100"),
     ],

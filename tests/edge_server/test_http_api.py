@@ -138,7 +138,7 @@ async def test_health_readiness_and_codecs(tmp_path: Path):
         assert [level["payload_bytes"] for level in listed["codecs"][0]["levels"]] == [2, 4, 8]
         server._serving = False
         draining = await client.get("/readyz")
-        assert draining.status_code == 503 and draining.json()["status"] == "draining"
+        assert draining.status_code == 503 and draining.json()["status"] == "not ready"
 
 
 async def test_metrics_are_prometheus_text_with_the_agreed_names(bundle_root: Path):

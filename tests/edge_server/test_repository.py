@@ -55,6 +55,13 @@ def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage,
     assert refusal.path == "worse/3" and reason in refusal.reason
 
 
+def test_a_twin_does_not_serve(tmp_path: Path):
+    make_bundle(tmp_path)
+    change(twin_of="toy")(make_bundle(tmp_path, "toy-blind"))
+    repository = load_repository([tmp_path], accept)
+    assert [codec.name for codec in repository.codecs] == ["toy"] and not repository.refused
+
+
 def test_what_the_runtime_refuses_is_refused(tmp_path: Path):
     make_bundle(tmp_path)
     make_bundle(tmp_path, version=2)
@@ -107,3 +114,13 @@ def test_advice_is_the_shortest_level_within_a_point(tmp_path: Path):
     advice = LevelAdvice(parse_manifest(raw))
     assert [advice.level(ber) for ber in (0.0, 1e-3, 1e-2, 0.02, 0.1, 0.4)] == [1, 1, 1, 2, 2, 2]
     assert LevelAdvice(parse_manifest(raw | {"accuracy": []})).level(0.01) is None
+
+
+def test_advice_ignores_rows_of_other_channels_and_bundles(tmp_path: Path):
+    raw = json.loads((make_bundle(tmp_path) / "bundle.json").read_text())
+    flattering = [
+        {"ber": 0.1, "level": 0, "accuracy_percent": 99, "channel": "bursts"},
+        {"ber": 0.1, "level": 0, "accuracy_percent": 99, "bundle": "toy-blind"},
+    ]
+    advice = LevelAdvice(parse_manifest(raw | {"accuracy": raw["accuracy"] + flattering}))
+    assert advice.level(0.1) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -75,11 +76,11 @@ async def test_the_length_names_the_level_where_none_is_given(bundle_root: Path)
         ({"level": 3}, "INVALID_ARGUMENT", "level is 3; allowed: 0 to 2", "invalid_request"),
         ({"codec": "none"}, "NOT_FOUND", "codec 'none'; allowed: toy 1, toy 2", "not_found"),
         ({"version": 7}, "NOT_FOUND", "codec 'toy' version 7", "not_found"),
-        ({"ber_estimate": float("nan")}, "INVALID_ARGUMENT", "ber_estimate is nan; allowed: 0 to 0.5", "invalid_request"),
+        ({"ber_estimate": math.nan}, "INVALID_ARGUMENT", "ber_estimate is nan; allowed: 0 to 0.5", "invalid_request"),
         ({"ber_estimate": -1e-9}, "INVALID_ARGUMENT", "ber_estimate is -1e-09", "invalid_request"),
         ({"ber_estimate": 0.51}, "INVALID_ARGUMENT", "ber_estimate is 0.51", "invalid_request"),
-        ({"ber_estimate": float("inf")}, "INVALID_ARGUMENT", "ber_estimate is inf", "invalid_request"),
-        ({"erased": [{"first_bit": 60, "bit_count": 5}]}, "INVALID_ARGUMENT", "first_bit 60, bit_count 5", "invalid_request"),
+        ({"ber_estimate": math.inf}, "INVALID_ARGUMENT", "ber_estimate is inf", "invalid_request"),
+        ({"erased": [{"first_bit": 60, "bit_count": 5}]}, "INVALID_ARGUMENT", "60, bit_count 5", "invalid_request"),
         ({"erased": [{"first_bit": 1, "bit_count": 0}]}, "INVALID_ARGUMENT", "at least 1 bit", "invalid_request"),
         ({"erased": [{"first_bit": 1, "bit_count": 1}] * 257}, "INVALID_ARGUMENT", "257 ranges", "invalid_request"),
         ({"tasks": ["smell"]}, "INVALID_ARGUMENT", "task is 'smell'; allowed: shape, colour", "invalid_request"),
@@ -229,8 +230,10 @@ async def test_feedback_becomes_accuracy(bundle_root: Path):
             (True, True), (True, True), (False, False), (False, False), (True, False),
         ]  # fmt: skip
         for fields, status in (
-            ({"true_class": 10}, "INVALID_ARGUMENT"), ({"task": "smell"}, "INVALID_ARGUMENT"), ({"codec": "x"}, "NOT_FOUND"),
-        ):  # fmt: skip
+            ({"true_class": 10}, "INVALID_ARGUMENT"),
+            ({"task": "smell"}, "INVALID_ARGUMENT"),
+            ({"codec": "x"}, "NOT_FOUND"),
+        ):
             assert (await refused(feedback(**fields))).code().name == status
         counted = {
             outcome: sample(server, "weaklink_feedback_total", outcome=outcome)

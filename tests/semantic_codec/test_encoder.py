@@ -89,7 +89,7 @@ def _random_layer(rng, shape: LayerShape, signed_input: bool) -> IntegerLayer:
     return IntegerLayer(shape, weights, bias, multiplier, shift)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(programs(), st.integers(0, 2**32 - 1))
 def test_numpy_and_torch_agree_on_any_program_and_image(program, seed):
     program = EncoderProgram.from_bytes(program.to_bytes())
@@ -101,14 +101,14 @@ def test_numpy_and_torch_agree_on_any_program_and_image(program, seed):
     assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(programs())
 def test_bytes_are_read_back_as_written(program):
     data = program.to_bytes()
     assert EncoderProgram.from_bytes(data).to_bytes() == data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_bytes_are_refused_or_still_a_proven_program(data):
     good = bytearray(find_bundle("digits").encoder_bin)

@@ -102,7 +102,7 @@ def test_erasures_cost_nothing():
     assert np.array_equal(found[:, 0], info) and not costs.any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.5), st.floats(0, 0.6), st.sampled_from([9, 12, 30, 56]))
 def test_numpy_and_compiled_kernels_agree(seed, ber, erased, prefix):
     pytest.importorskip("numba", reason="compares with the compiled kernels")

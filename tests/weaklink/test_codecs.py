@@ -16,7 +16,7 @@ MANIFEST = {
     "tasks": [{"name": "shape", "classes": ["disc", "ring", "bar"]}], "height": 8, "width": 6,
     "symbols": 64, "bits_per_symbol": 1, "levels": [32, 64], "ber_min": 0.0, "ber_max": 0.2, "blind_ber": 0.02,
     "files": {"encoder.bin": hashlib.sha256(ENCODER).hexdigest(), "edge.safetensors": hashlib.sha256(EDGE).hexdigest()},
-    "edge": {}, "calibration": {}, "encoder": {"macs": 1200, "weight_bytes": 340},
+    "edge": {}, "calibration": {}, "encoder": {"macs": 1200},
     "accuracy": [{"level": 1, "payload_bytes": 8, "ber": 0.01, "accuracy_percent": 91.25}], "training": {},
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_list_shows_each_bundle_and_writes_json(root, tmp_path, capsys):
     assert main(["--bundles", str(root), "--json", str(target)]) == 0
     heading, _, line = capsys.readouterr().out.splitlines()
     assert heading.startswith("codec")
-    assert line.split() == ["shapes", "1", "9", "shape", "3", "6x8", "4/8", "1200", "340", "no"]
+    assert line.split() == ["shapes", "1", "9", "shape", "3", "6x8", "4/8", "1200", "8", "no"]
     written = json.loads(target.read_text())["rows"]
     assert written[0]["payload_bytes"] == [4, 8] and written[0]["encoder_macs"] == 1200
 

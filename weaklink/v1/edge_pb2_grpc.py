@@ -76,7 +76,7 @@ class EdgeInferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def InferStream(self, request_iterator, context):
-        """Many images over one stream; answers come as they are ready and carry `request_id`. A bad request is answered
+        """Many images over one stream; answers come as they are ready and carry `request_id` and `sequence`. A bad request is answered
         by a response with `error` set; the stream stays open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,0 +1,97 @@
+"""Sequences are never handed out twice, whatever happens in between."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_client import sequences
+from device_client.sequences import SequenceFile
+from semantic_codec.errors import ConfigError, Unavailable
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 5))
+def test_no_number_comes_twice(tmp_path_factory, runs, block):
+    path = tmp_path_factory.mktemp("device") / "sequence"
+    taken = []
+    for count in runs:
+        file = SequenceFile(path, block)
+        taken += [file.take() for _ in range(count)]
+        file.close()
+    assert taken == sorted(set(taken)) and (not taken or taken[0] == 0)
+
+
+def test_the_rest_of_a_block_is_skipped(tmp_path: Path):
+    file = SequenceFile(tmp_path / "sequence", block=16)
+    assert [file.take() for _ in range(17)] == list(range(17))
+    file.close()
+    assert (tmp_path / "sequence").read_text() == "32\n"
+    file = SequenceFile(tmp_path / "sequence", block=16)
+    assert file.take() == 32
+    file.close()
+
+
+def test_a_killed_process_wrote_its_block_before_it_used_it(tmp_path: Path):
+    path = tmp_path / "sequence"
+    code = f"import os\nfrom device_client.sequences import SequenceFile\nprint(SequenceFile({str(path)!r}).take(), flush=True)\nos._exit(9)"
+    root = Path(__file__).parents[2]
+    firsts = [
+        int(subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, timeout=60).stdout)
+        for _ in range(2)
+    ]
+    assert firsts == [0, 256]
+
+
+def test_two_processes_cannot_share_a_file(tmp_path: Path):
+    first = SequenceFile(tmp_path / "sequence")
+    with pytest.raises(ConfigError, match="another process uses it"):
+        SequenceFile(tmp_path / "sequence")
+    first.close()
+    first.close()
+    SequenceFile(tmp_path / "sequence").close()
+
+
+def test_the_last_number(tmp_path: Path):
+    path = tmp_path / "sequence"
+    path.write_text(str(2**28 - 1))
+    file = SequenceFile(path)
+    assert file.take() == 2**28 - 1
+    with pytest.raises(Unavailable, match="new key on both ends"):
+        file.take()
+    file.close()
+
+
+@pytest.mark.parametrize("content", ["", "x", "-1", str(2**28 + 1)])
+def test_a_damaged_file_is_refused_rather_than_begun_anew(tmp_path: Path, content):
+    path = tmp_path / "sequence"
+    path.write_text(content)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="never go back"):
+            SequenceFile(path)
+
+
+def test_a_disk_that_cannot_be_written_hands_out_nothing(tmp_path: Path, monkeypatch):
+    file = SequenceFile(tmp_path / "sequence", block=1)
+    assert file.take() == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(sequences.os, "fsync", _fail)
+        with pytest.raises(ConfigError, match="cannot be used"):
+            file.take()
+    assert file.take() == 1
+    file.close()
+
+
+def _fail(_):
+    raise OSError(28, "No space left on device")
+
+
+def test_refused_at_construction(tmp_path: Path):
+    with pytest.raises(ConfigError, match="block is 0"):
+        SequenceFile(tmp_path / "sequence", 0)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        SequenceFile(tmp_path / "nowhere" / "sequence")
