@@ -6,7 +6,7 @@
 
 static inline unsigned wl_get_bit(const uint8_t *bytes, uint32_t place)
 {
-    return bytes[place / 8] >> (7u - place % 8u) & 1u;
+    return (unsigned)bytes[place / 8] >> (7u - place % 8u) & 1u;
 }
 
 /* The bit must be 0 before. */

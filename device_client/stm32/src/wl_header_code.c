@@ -96,7 +96,7 @@ void wl_code_decode(const wl_code *code, const uint8_t *coded, const uint8_t *kn
     for (unsigned count = code->info_bits; count-- > 0;) {
         const unsigned bit = (start + count) % code->info_bits;
         wl_set_bit(info, bit, state >> (MEMORY - 1));
-        state = (state << 1 & (WL_STATES - 1u)) | (scratch->survivors[count][state / 8] >> state % 8 & 1u);
+        state = (state << 1 & (WL_STATES - 1u)) | ((unsigned)scratch->survivors[count][state / 8] >> state % 8 & 1u);
     }
 }
 
