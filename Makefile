@@ -66,6 +66,16 @@ bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/result
 bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
 	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
 
+CODEC ?= cifar10
+.PHONY: firmware
+firmware: $(STAMP) ## build/firmware: weaklink-f405.elf and weaklink-m7.elf of CODEC (needs gcc-arm-none-eabi)
+	$(RUN) -m codec_training.export $(CODEC) --target stm32 --output build/firmware
+	$(MAKE) -C build/firmware
+
+.PHONY: bench-device
+bench-device: $(STAMP) ## instructions, flash and RAM of the emulated STM32, into benchmarks/results
+	$(RUN) -m benchmarks device --json benchmarks/results/device.json $(ARGS)
+
 .PHONY: wheel
 wheel: $(STAMP) ## dist/weaklink-*.whl, bundles included
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

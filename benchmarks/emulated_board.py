@@ -43,6 +43,16 @@ class Report:
     stack_bytes: int
 
 
+@dataclass(frozen=True)
+class BoardReply:
+    """What the board read. confidence: in steps of 1/63; advice: 255 for none."""
+
+    status: int
+    class_index: int
+    confidence: int
+    advice: int
+
+
 class Board:
     """The console of a running board."""
 
@@ -55,6 +65,14 @@ class Board:
         self.send(b"E" + image)
         self.check()
         return self.read(self.hello.bitstream_bytes), self.report()
+
+    def infer(self, image: bytes, device: int, sequence: int, level: int, wait_ms: int) -> tuple[bytes, Report, BoardReply | None]:
+        """Encode, send over the radio, wait for the reply: bitstream, measurements, reply or None."""
+        self.send(struct.pack("<cHHBH", b"S", device, sequence, level, wait_ms) + image)
+        self.check()
+        bitstream, report = self.read(self.hello.bitstream_bytes), self.report()
+        error, *reply = struct.unpack("<BBHBB", self.read(6))
+        return bitstream, report, None if error else BoardReply(*reply)
 
     def send(self, data: bytes) -> None:
         self._console.sendall(data)
