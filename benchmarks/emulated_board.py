@@ -109,16 +109,29 @@ class Board:
 @contextmanager
 def emulated_board(kind: str, firmware: Path, radio: str = "null", timeout: float = 60) -> Iterator[Board]:
     """Run the firmware under ``qemu-system-arm``; kind: a key of MACHINES; radio: QEMU's ``-serial`` for the radio port."""
+    with emulated_console(kind, firmware, radio, timeout) as console:
+        yield Board(console, kind)
+
+
+@contextmanager
+def emulated_console(kind: str, firmware: Path, radio: str = "null", timeout: float = 60) -> Iterator[socket.socket]:
+    """The console of any image on one of the boards."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(timeout)
         command = ["qemu-system-arm", "-M", MACHINES[kind], "-nographic", "-monitor", "none", "-icount", "shift=0"]
         command += ["-kernel", str(firmware), "-serial", f"tcp:127.0.0.1:{server.getsockname()[1]}", "-serial", radio]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            console = server.accept()[0]
-            with console:
+            with server.accept()[0] as console:
                 console.settimeout(timeout)
-                yield Board(console, kind)
+                yield console
         finally:
             process.kill()
             process.wait()
+
+
+def firmware_sizes(firmware: Path) -> tuple[int, int]:
+    """Flash and static RAM in bytes, by ``arm-none-eabi-size``: text + data, data + bss. The stack is in bss."""
+    output = subprocess.run(["arm-none-eabi-size", str(firmware)], check=True, capture_output=True, text=True).stdout
+    text, data, bss = map(int, output.splitlines()[1].split()[:3])
+    return text + data, data + bss
