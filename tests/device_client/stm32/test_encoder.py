@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec_training.device_memory import workspace_bytes
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import find_bundle
 from semantic_codec.encoder import IntegerEncoder
@@ -17,14 +18,15 @@ from semantic_codec.errors import BundleError, NotFound
 from tests.device_client.stm32.programs import any_programs, images_for
 from tests.semantic_codec.test_encoder import golden_images
 
-BUFFER_TOO_SMALL, DAMAGED, UNPROVEN = 2, 3, 4
+DAMAGED, UNPROVEN = 3, 4
 
 
 def encode_all(harness, program: EncoderProgram, images: np.ndarray) -> None:
     """Open the program and compare the bytes of every image."""
     error, sizes = harness.ask("P", program.to_bytes())
     assert error == 0
-    assert struct.unpack("<4I", sizes)[::3] == (program.symbols, program.macs)
+    bitstream_bytes = -(-program.symbols * program.bits_per_symbol // 8)
+    assert struct.unpack("<4I", sizes) == (program.symbols, bitstream_bytes, workspace_bytes(program), program.macs)
     expected = pack_symbols(IntegerEncoder(program).encode(images), program.bits_per_symbol)
     for image, bitstream in zip(images, expected, strict=True):
         assert harness.ask("E", image.tobytes()) == (0, bitstream.tobytes())
