@@ -66,6 +66,26 @@ bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/result
 bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
 	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
 
+CODEC ?= cifar10
+.PHONY: firmware
+firmware: $(STAMP) ## build/firmware: weaklink-f405.elf and weaklink-m7.elf of CODEC (needs gcc-arm-none-eabi)
+	$(RUN) -m codec_training.export $(CODEC) --target stm32 --output build/firmware
+	$(MAKE) -C build/firmware
+
+# SECONDS_TO_FUZZ is for this target alone; findings are written to build/fuzz.
+SECONDS_TO_FUZZ ?= 60
+FUZZ := tests/device_client/stm32
+.PHONY: fuzz
+fuzz: ## libFuzzer on the C library, from the committed corpus (needs clang)
+	@mkdir -p build/fuzz/corpus
+	clang -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Idevice_client/stm32/include \
+		-Idevice_client/stm32/src -I$(FUZZ) device_client/stm32/src/*.c $(FUZZ)/harness.c $(FUZZ)/fuzz.c -o build/fuzz/fuzz
+	build/fuzz/fuzz -max_len=512 -max_total_time=$(SECONDS_TO_FUZZ) -artifact_prefix=build/fuzz/ build/fuzz/corpus $(FUZZ)/corpus
+
+.PHONY: bench-device
+bench-device: $(STAMP) ## instructions, flash and RAM of the emulated STM32, into benchmarks/results
+	$(RUN) -m benchmarks device --json benchmarks/results/device.json $(ARGS)
+
 .PHONY: wheel
 wheel: $(STAMP) ## dist/weaklink-*.whl, bundles included
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

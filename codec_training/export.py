@@ -1,4 +1,5 @@
-"""``weaklink export CONFIG``: write the bundle of a finished training run, and its blind twin beside it.
+"""``weaklink export CONFIG``: write the bundle of a finished training run, and its blind twin beside it; with
+``--target``, a bundle's encoder as C or as a firmware folder.
 
 The integer encoder is checked against NumPy's on the whole test split before anything is written.
 """
@@ -22,6 +23,7 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import Config, as_table, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.evaluate import evaluate
+from codec_training.export_c import write_c, write_firmware
 from codec_training.stages import Heads
 from codec_training.train import build
 from semantic_codec.bitstream import pack_symbols, unpack_bits
@@ -35,6 +37,7 @@ from semantic_codec.bundle import (
     SCHEMA_VERSION,
     Bundle,
     Recording,
+    find_bundle,
     load_bundle,
     load_recording,
 )
@@ -49,15 +52,30 @@ from semantic_codec.report import git_state
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink export", description=__doc__)
-    parser.add_argument("config", help="the configuration that was trained: a .toml file, or the name of one of ours")
+    parser.add_argument("config", help="the configuration that was trained: a .toml file, or the name of one of ours; "
+                        "with --target, the name of a bundle or its folder")  # fmt: skip
+    parser.add_argument("--target", choices=("bundle", "c", "stm32"), default="bundle",
+                        help="bundle: of a training run; c: a bundle's encoder as a .h and .c; stm32: as a firmware folder")  # fmt: skip
+    parser.add_argument("--output", metavar="DIR", help="where C or firmware goes (default: build/NAME)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where the training run lies (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundles go (default: RUNS/NAME/bundles)")
     arguments = parser.parse_args(argv)
+    if arguments.target != "bundle":
+        return export_device(arguments.config, arguments.target, arguments.output)
     config = load_config(arguments.config)
     folder = Path(arguments.runs) / config.codec.name
     dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
     for path in export_run(folder, dataset, config, Path(arguments.bundles or folder / "bundles")):
+        print(path)
+    return 0
+
+
+def export_device(name: str, target: str, output: str | None) -> int:
+    """Write the C pair or the firmware folder of a bundle, and print the paths."""
+    bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
+    folder = Path(output or Path("build") / bundle.manifest.name)
+    for path in (write_c if target == "c" else write_firmware)(bundle, folder):
         print(path)
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semantic_codec.encoder_format import ADD_KEPT, DEPTHWISE, KEEP_INPUT, RELU, EncoderProgram, IntegerLayer
+from semantic_codec.encoder_format import ADD_KEPT, DEPTHWISE, FULL, KEEP_INPUT, RELU, EncoderProgram, IntegerLayer
 from semantic_codec.errors import InvalidRequest, NotFound
 
 
@@ -84,7 +84,7 @@ def _convolve(x: np.ndarray, layer: IntegerLayer, weights: np.ndarray) -> np.nda
     shape = layer.shape
     batch, height, width, channels = x.shape
     out_h, out_w = shape.output_size(height), shape.output_size(width)
-    if shape.kernel == 1 and shape.stride == 1:
+    if shape.kind == FULL and shape.kernel == 1 and shape.stride == 1:
         return x @ weights
     margin = shape.kernel // 2
     padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))

@@ -1,0 +1,121 @@
+"""A bundle's encoder as C: one header and one source with ``static const`` data, or a whole firmware folder.
+
+    weaklink export cifar10 --target c --output DIR        DIR/weaklink_cifar10.h, DIR/weaklink_cifar10.c
+    weaklink export cifar10 --target stm32 --output DIR    the same, the library, the firmware and its Makefile
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from codec_training.device_memory import workspace_bytes
+from semantic_codec.bundle import Bundle
+from semantic_codec.encoder_format import EncoderProgram
+from semantic_codec.errors import NotFound
+
+LIBRARY = Path(__file__).resolve().parents[1] / "device_client" / "stm32"
+
+
+def write_c(bundle: Bundle, folder: Path) -> list[Path]:
+    """Write the pair and return both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"weaklink_{identifier(bundle.manifest.name)}"
+    paths = [folder / f"{stem}.h", folder / f"{stem}.c"]
+    paths[0].write_text(_header(bundle, stem))
+    paths[1].write_text(_source(bundle, stem))
+    return paths
+
+
+def write_firmware(bundle: Bundle, folder: Path) -> list[Path]:
+    """Write a folder in which ``make`` builds the firmware of this bundle. NotFound: the C library is not installed."""
+    if not LIBRARY.is_dir():
+        raise NotFound(f"there is no C library at {LIBRARY}", allowed="a checkout", fix="clone the repository and export from there")
+    for part in ("include", "src"):
+        shutil.copytree(LIBRARY / part, folder / "library" / part, dirs_exist_ok=True)
+    shutil.copytree(LIBRARY / "firmware", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("build", "codec"))
+    makefile = folder / "Makefile"
+    makefile.write_text(makefile.read_text().replace("LIBRARY ?= ..", "LIBRARY ?= library"))
+    paths = write_c(bundle, folder)
+    return [*paths, write_codec(bundle, folder), makefile]
+
+
+def write_codec(bundle: Bundle, folder: Path) -> Path:
+    """``codec.h``, by which the firmware finds the tables of one bundle."""
+    stem = f"weaklink_{identifier(bundle.manifest.name)}"
+    path, upper = folder / "codec.h", stem.upper()
+    names = [*_constants(bundle), "LEVEL_BYTES"]
+    lines = ["/* The codec that this firmware runs. */", "#ifndef CODEC_H", "#define CODEC_H", "", f'#include "{stem}.h"', ""]
+    lines += [f"#define CODEC_{name} {upper}_{name}" for name in names]
+    lines += [f"#define CODEC_ENCODER {stem}_encoder", f"#define CODEC_HASH {stem}_hash", "", "#endif", ""]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def identifier(name: str) -> str:
+    """A bundle's name as part of a C identifier."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _constants(bundle: Bundle) -> dict[str, int]:
+    program, manifest = EncoderProgram.from_bytes(bundle.encoder_bin), bundle.manifest
+    return {
+        "ID": manifest.codec_id,
+        "VERSION": manifest.version,
+        "HEIGHT": program.height,
+        "WIDTH": program.width,
+        "IMAGE_BYTES": program.height * program.width * 3,
+        "SYMBOLS": program.symbols,
+        "BITSTREAM_BYTES": -(-program.symbols * program.bits_per_symbol // 8),
+        "WORKSPACE_BYTES": workspace_bytes(program),
+        "LAYERS": len(program.layers),
+        "MACS": program.macs,
+        "ENCODER_BYTES": len(bundle.encoder_bin),
+        "LEVELS": len(manifest.levels),
+    }
+
+
+def _header(bundle: Bundle, stem: str) -> str:
+    upper, manifest = stem.upper(), bundle.manifest
+    levels = ", ".join(str(level.payload_bytes) for level in manifest.levels)
+    defines = "\n".join(f"#define {upper}_{name} {value}u" for name, value in _constants(bundle).items())
+    return f"""\
+/* Codec {manifest.name}, version {manifest.version}. Written by `weaklink export {manifest.name} --target c`; do not edit.
+ *
+ * WORKSPACE_BYTES is what wl_encoder_run needs, exactly; BITSTREAM_BYTES what it writes. LEVEL_BYTES are the payload
+ * bytes of each level, prefixes of the bitstream. */
+#ifndef {upper}_H
+#define {upper}_H
+
+#include <stdint.h>
+
+{defines}
+#define {upper}_LEVEL_BYTES {{{levels}}}
+
+/* encoder.bin, and its SHA-256, which every frame's check covers. */
+extern const uint8_t {stem}_encoder[{upper}_ENCODER_BYTES];
+extern const uint8_t {stem}_hash[32];
+
+#endif
+"""
+
+
+def _source(bundle: Bundle, stem: str) -> str:
+    upper = stem.upper()
+    return f"""\
+/* Codec {bundle.manifest.name}, version {bundle.manifest.version}. Written by `weaklink export`; do not edit. */
+#include "{stem}.h"
+
+const uint8_t {stem}_encoder[{upper}_ENCODER_BYTES] = {{
+{_rows(bundle.encoder_bin)}
+}};
+
+const uint8_t {stem}_hash[32] = {{
+{_rows(bundle.encoder_hash)}
+}};
+"""
+
+
+def _rows(data: bytes) -> str:
+    rows = (data[start : start + 24] for start in range(0, len(data), 24))
+    return "\n".join("    " + " ".join(f"{byte}," for byte in row) for row in rows)

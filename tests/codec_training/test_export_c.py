@@ -1,0 +1,56 @@
+"""Bundles as C: what is written compiles, and holds the encoder and its sizes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from codec_training import export, export_c
+from semantic_codec.bundle import find_bundle
+from tests.conftest import ROOT
+
+
+def test_a_pair_of_files_with_the_encoder_and_its_sizes(tmp_path, capsys):
+    bundle = find_bundle("digits")
+    assert export.main(["digits", "--target", "c", "--output", str(tmp_path)]) == 0
+    header, source = tmp_path / "weaklink_digits.h", tmp_path / "weaklink_digits.c"
+    assert capsys.readouterr().out.split() == [str(header), str(source)]
+    assert f"#define WEAKLINK_DIGITS_MACS {bundle.manifest.encoder['macs']}u" in header.read_text()
+    numbers = source.read_text().split("{\n")[1].split("\n}")[0].replace(",", " ").split()
+    assert bytes(map(int, numbers)) == bundle.encoder_bin
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "arm-none-eabi-gcc"])
+def test_the_pair_compiles(compiler, tmp_path):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}, which is not on PATH")
+    export.main(["digits", "--target", "c", "--output", str(tmp_path)])
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-c", "weaklink_digits.c"]
+    subprocess.run([compiler, *flags], cwd=tmp_path, check=True)
+
+
+def test_a_bundle_given_by_its_folder_becomes_a_firmware_folder(tmp_path):
+    folder = find_bundle("digits").folder
+    assert export.main([str(folder), "--target", "stm32", "--output", str(tmp_path)]) == 0
+    names = {"Makefile", "main.c", "codec.h", "weaklink_digits.c", "library/src/wl_encoder.c", "library/include/wl_encoder.h"}
+    assert all((tmp_path / name).is_file() for name in names)
+
+
+def test_a_bundle_that_does_not_exist_is_named(run_weaklink):
+    done = run_weaklink("export", "nothing", "--target", "c")
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+
+
+def test_the_example_of_the_documentation_compiles(tmp_path):
+    """docs/device.md writes of cifar10; any bundle's pair has the same names but for the codec's."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc, which is not on PATH")
+    export.main(["digits", "--target", "c", "--output", str(tmp_path)])
+    example = re.search(r"```c\n(.*?)```", (ROOT / "docs" / "device.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "example.c").write_text(example.replace("cifar10", "digits").replace("CIFAR10", "DIGITS"))
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", f"-I{export_c.LIBRARY / 'include'}", "-c", "example.c"]
+    subprocess.run(["gcc", *flags], cwd=tmp_path, check=True)

@@ -1,0 +1,138 @@
+"""The firmware on emulated boards: every byte against NumPy, frames that the edge reads, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks import device
+from benchmarks.emulated_board import MACHINES, emulated_board, emulated_console, firmware_sizes
+from semantic_codec.bitstream import pack_symbols
+from semantic_codec.bundle import find_bundle
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.errors import NotFound
+from semantic_codec.frame import FrameReader, WireCodec
+from semantic_codec.reply import Reply, encode_reply
+from tests.device_client.stm32.conftest import HERE, INCLUDES, LIBRARY, WARNINGS, Harness, need
+from tests.device_client.stm32.programs import any_programs, images_for
+from tests.device_client.stm32.test_encoder import encode_all
+
+FIGURES = Path(__file__).parents[2] / "golden" / "firmware_sizes.json"
+GROWTH = 1.03
+SYNC = bytes.fromhex("faf320")
+
+
+@pytest.fixture(scope="session")
+def firmware(tmp_path_factory):
+    """(codec, board) -> bundle, image; skips where a tool or the bundle is missing."""
+    for tool in device.TOOLS:
+        need(tool)
+    built = {}
+
+    def get(name: str, kind: str):
+        if (name, kind) not in built:
+            try:
+                bundle = find_bundle(name)
+            except NotFound:
+                pytest.skip(f"there is no bundle {name}")
+            built[name, kind] = bundle, device.build(bundle, tmp_path_factory.mktemp(f"{name}-{kind}"), kind)
+        return built[name, kind]
+
+    return get
+
+
+@pytest.mark.parametrize("kind", sorted(MACHINES))
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_every_byte_and_the_stack(firmware, name, kind):
+    bundle, image = firmware(name, kind)
+    encoder = IntegerEncoder.from_bytes(bundle.encoder_bin)
+    shape = (3, encoder.height, encoder.width, 3)
+    images = np.random.default_rng(2).integers(0, 256, shape).astype(np.uint8)
+    with emulated_board(kind, image) as board:
+        assert board.hello.error == 0
+        for picture, bitstream in zip(images, pack_symbols(encoder.encode(images), encoder.bits_per_symbol), strict=True):
+            found, report = board.encode(picture.tobytes())
+            assert found == bitstream.tobytes()
+        assert report.stack_bytes < board.hello.stack_bytes // 2
+        if name == "cifar10":
+            assert report.instructions <= min(2 * board.hello.macs, 16_000_000)
+
+
+@pytest.mark.parametrize("kind", sorted(MACHINES))
+def test_frames_leave_and_replies_come_back(firmware, kind):
+    """Each frame is read by the edge's reader; the first reply is damaged, the second is for another device."""
+    bundle, image = firmware("digits", kind)
+    manifest = bundle.manifest
+    encoder = IntegerEncoder.from_bytes(bundle.encoder_bin)
+    pictures = np.random.default_rng(3).integers(0, 256, (2, encoder.height, encoder.width, 3)).astype(np.uint8)
+    streams = [row.tobytes() for row in pack_symbols(encoder.encode(pictures), encoder.bits_per_symbol)]
+    sizes = tuple(level.payload_bytes for level in manifest.levels)
+    reader = FrameReader([WireCodec(manifest.codec_id, bundle.encoder_hash, sizes)])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        with emulated_board(kind, image, f"tcp:127.0.0.1:{server.getsockname()[1]}") as board, server.accept()[0] as radio:
+            radio.settimeout(60)
+            for sequence, (picture, addressee) in enumerate(zip(pictures, (7, 8), strict=True)):
+                reply = bytearray(encode_reply(Reply(sequence, 3, 1.0, 1), addressee))
+                reply[4] ^= 0x5A
+                # What is on the way before a frame is sent is noise to the device.
+                level = sequence % len(sizes)
+                radio.sendall(b"\x00\xff" + SYNC + bytes(reply))
+                found, _, answer = board.infer(picture.tobytes(), 7, sequence, level, 5)
+                assert found == streams[sequence]
+                frame = b""
+                while len(frame) < 21 + sizes[level]:
+                    frame += radio.recv(21 + sizes[level] - len(frame))
+                assert frame[:3] == SYNC
+                (result,) = reader.read([frame[3:]])
+                assert (result.outcome, result.header.device, result.header.sequence) == ("ok", 7, sequence)
+                assert result.payload == streams[sequence][: sizes[level]]
+                assert answer is None or (answer.class_index, answer.confidence, answer.advice) == (3, 63, 1)
+                assert (answer is not None) == (addressee == 7)
+
+
+@pytest.mark.parametrize("kind", sorted(MACHINES))
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_flash_and_ram_grow_by_three_percent_at_most(firmware, name, kind):
+    """WEAKLINK_REGENERATE=1 writes the figures again, for a codec or compiler that is meant to be larger."""
+    flash, ram = firmware_sizes(firmware(name, kind)[1])
+    figures = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
+    if os.environ.get("WEAKLINK_REGENERATE"):
+        figures[f"{name}-{kind}"] = {"flash_bytes": flash, "ram_bytes": ram}
+        FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
+    known = figures[f"{name}-{kind}"]
+    assert flash <= GROWTH * known["flash_bytes"]
+    assert ram <= GROWTH * known["ram_bytes"]
+    assert flash <= 133_000 and ram <= 44_000
+
+
+@pytest.fixture(scope="module")
+def board_harness(tmp_path_factory):
+    """The harness on the Cortex-M7, so with its DSP instructions."""
+    for tool in device.TOOLS:
+        need(tool)
+    image, firmware = tmp_path_factory.mktemp("harness") / "harness.elf", LIBRARY / "firmware"
+    sources = [*sorted((LIBRARY / "src").glob("*.c")), HERE / "harness.c", HERE / "board_main.c"]
+    sources += [firmware / "startup.c", firmware / "board_m7.c"]
+    flags = ["-O2", "-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=soft", "-ffreestanding", "-fno-tree-loop-distribute-patterns"]
+    links = ["-nostdlib", "-static", f"-L{firmware}", "-Tm7.ld", "-Wl,--defsym=STACK_BYTES=16384", "-lgcc"]
+    command = ["arm-none-eabi-gcc", *WARNINGS, *flags, *INCLUDES, f"-I{firmware}", *map(str, sources), *links, "-o", str(image)]
+    subprocess.run(command, check=True)
+    with emulated_console("m7", image) as console:
+        assert console.recv(1) == b"H"
+        with console.makefile("rwb", buffering=0) as stream:
+            yield Harness(stream, stream)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(any_programs(), st.integers(0, 2**32 - 1))
+def test_any_program_and_image_with_dsp_instructions(board_harness, program, seed):
+    encode_all(board_harness, program, images_for(program, seed))
