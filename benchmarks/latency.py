@@ -56,17 +56,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="also write the rows here")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     options = parser.parse_args(argv)
-    if min(options.images, options.edge_runs, options.attempts) < 1 or not 1 <= options.quality <= 95:
+    if min(options.images, options.edge_runs, options.attempts) < 1 or options.instructions == 0 or not 1 <= options.quality <= 95:
         raise ConfigError(
             f"images {options.images}, edge runs {options.edge_runs}, attempts {options.attempts}, quality {options.quality}",
             allowed="at least 1 of each, quality 1 to 95", fix="change what is outside",
         )  # fmt: skip
-    bundle, board = find_bundle(options.codec), find_board(options.board)
+    bundle, board, links = find_bundle(options.codec), find_board(options.board), [find_link(name) for name in options.links]
     instructions = options.instructions or read_measurement(bundle.manifest.name, board.core).instructions
     files = jpeg_sizes(bundle.manifest.training.get("data_set", ""), options.data, options.quality, options.images)
     bench = Bench(bundle, board, instructions, files, options.quality, options.images, options.attempts, options.seed)
     answers = measure_answers(bundle, BERS, options.images, options.edge_runs, options.seed)
-    rows = [row for name in options.links for ber in BERS for row in bench.rows(find_link(name), ber, answers)]
+    rows = [row for link in links for ber in BERS for row in bench.rows(link, ber, answers)]
     text = markdown(rows)
     print(text)
     write_json(options.json, rows, options.seed)
@@ -136,9 +136,9 @@ def _edge_seconds(
 
 def jpeg_sizes(data_set: str, folder: str | os.PathLike | None, quality: int, count: int) -> np.ndarray | None:
     """File and abbreviated bytes of the first `count` test images, int (N, 2); None where the data set is not at hand."""
-    where = data_folder(folder)
-    if data_set.startswith("cifar") and not list(where.glob(f"{data_set[:5]}*")):
-        return None
+    kept_as = {"cifar10": ("cifar10_test.npz", "cifar-10-batches-py"), "cifar100": ("cifar100_test.npz", "cifar-100-python")}
+    if data_set != "digits" and not any((data_folder(folder) / name).exists() for name in kept_as.get(data_set, ())):
+        return None  # loading it would download it
     return np.array([jpeg_bytes(image, quality) for image in load_dataset(data_set, folder).test.images[:count]])
 
 

@@ -64,14 +64,14 @@ class DeviceMeasurement:
 
 
 def read_measurement(codec: str, core: str, path: Path = MEASUREMENTS) -> DeviceMeasurement:
-    """The row of ``weaklink bench device``'s result for a codec and a core ("f405", "m7"); all None where there is none.
+    """What ``weaklink bench device`` wrote for a codec and a core ("f405", "m7"); all None where there is nothing.
 
-    Keys: codec, core, instructions, layer_instructions, flash_bytes, ram_bytes.
+    Its rows carry codec, board, layer ("all", "0", "1", ...) and instructions; that of all layers flash and RAM too.
     """
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.is_file() else []
-    for row in rows:
-        if (row.get("codec"), row.get("core")) == (codec, core):
-            return DeviceMeasurement(
-                row.get("instructions"), tuple(row.get("layer_instructions", ())), row.get("flash_bytes"), row.get("ram_bytes")
-            )
-    return DeviceMeasurement()
+    layers = {row["layer"]: row for row in rows if (row["codec"], row["board"]) == (codec, core)}
+    if "all" not in layers:
+        return DeviceMeasurement()
+    whole = layers.pop("all")
+    counts = tuple(layers[str(index)]["instructions"] for index in range(len(layers)))
+    return DeviceMeasurement(whole["instructions"], counts, whole.get("flash_bytes"), whole.get("ram_bytes"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,11 @@ class _Device(asyncio.DatagramProtocol):
 
     def datagram_received(self, data, address):
         self.reply.set_result(data)
+
+
+def test_the_page_shows_the_channels_of_the_links():
+    page = (Path(__file__).parents[2] / "docs" / "latency.md").read_text()
+    (up,), (down,) = (find_link("lora-sf7").emulated_by(size) for size in (26, 18))
+    assert f"--up delay:delay_ms={up['delay_ms']:.3f} --down delay:delay_ms={down['delay_ms']:.3f}" in page
+    (rate,) = find_link("802154").emulated_by(26)
+    assert f"rate:bits_per_s={rate['bits_per_s']:.0f},overhead_bytes={rate['overhead_bytes']}" in page

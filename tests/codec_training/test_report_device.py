@@ -46,9 +46,10 @@ def test_measured_figures_are_shown_and_missing_ones_said_to_be(tmp_path, bundle
     program, path = EncoderProgram.from_bytes(bundle.encoder_bin), tmp_path / "device.json"
     board = find_board("stm32f405")
     assert "not measured" in device_report(bundle, board, ["802154"], path)
-    layers = [1680 * (index + 1) for index in range(len(program.layers))]
-    row = {"codec": "digits", "core": "f405", "instructions": 1_680_000, "layer_instructions": layers}
-    path.write_text(json.dumps({"rows": [row | {"flash_bytes": 98_765, "ram_bytes": 43_210}]}))
+    common = {"codec": "digits", "board": "f405"}
+    rows = [common | {"layer": "all", "instructions": 1_680_000, "flash_bytes": 98_765, "ram_bytes": 43_210}]
+    rows += [common | {"layer": str(index), "instructions": 1680 * (index + 1)} for index in range(len(program.layers))]
+    path.write_text(json.dumps({"rows": rows}))
     text = device_report(bundle, board, ["802154"], path)
     assert "not measured" not in text
     assert all(figure in text for figure in ("1680000", "98765", "43210"))
