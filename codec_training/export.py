@@ -24,6 +24,7 @@ from codec_training.config import Config, as_table, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.evaluate import evaluate
 from codec_training.export_c import write_c, write_firmware
+from codec_training.report_device import print_report
 from codec_training.stages import Heads
 from codec_training.train import build
 from semantic_codec.bitstream import pack_symbols, unpack_bits
@@ -60,9 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where the training run lies (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundles go (default: RUNS/NAME/bundles)")
+    parser.add_argument("--report", metavar="BOARD", help="write nothing; print what CONFIG, the name of a bundle or its folder, asks of a board")
+    parser.add_argument("--link", help="with --report: the time on the air of this link only")
     arguments = parser.parse_args(argv)
     if arguments.target != "bundle":
         return export_device(arguments.config, arguments.target, arguments.output)
+    if arguments.report:
+        return print_report(arguments.config, arguments.report, arguments.link)
     config = load_config(arguments.config)
     folder = Path(arguments.runs) / config.codec.name
     dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
