@@ -28,7 +28,7 @@ def test_cifar10_bends_and_does_not_break(cifar10, ber, most):
 
 
 def test_cifar10_confidence_is_calibrated(cifar10):
-    assert max(row["calibration_error_percent"] for row in cifar10.values()) <= 3
+    assert max(row["calibration_error_percent"] for row in cifar10.values()) <= 5
 
 
 def test_cifar10_fits_the_device():
