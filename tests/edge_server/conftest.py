@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -98,10 +100,12 @@ def bitstreams() -> np.ndarray:
 
 
 @contextlib.asynccontextmanager
-async def running(bundle_root: Path, **settings) -> AsyncIterator[tuple[EdgeServer, dict[str, str]]]:
+async def running(
+    bundle_root: Path, clock: Callable[[], float] = time.monotonic, **settings
+) -> AsyncIterator[tuple[EdgeServer, dict[str, str]]]:
     """A server on free ports and its addresses, drained at the end."""
     free = {"grpc_port": 0, "udp_port": 0, "http_port": 0, "threads": 1}
-    server = EdgeServer(Settings(bundles=(bundle_root,), **(free | settings)))
+    server = EdgeServer(Settings(bundles=(bundle_root,), **(free | settings)), clock=clock)
     addresses = await server.startup()
     try:
         yield server, asdict(addresses)
@@ -113,6 +117,13 @@ async def running(bundle_root: Path, **settings) -> AsyncIterator[tuple[EdgeServ
 async def grpc_stub(address: str) -> AsyncIterator[edge_pb2_grpc.EdgeInferenceStub]:
     async with grpc.aio.insecure_channel(address) as channel:
         yield edge_pb2_grpc.EdgeInferenceStub(channel)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """TimeoutError where ``condition`` does not come true within 30 s."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def sample(server: EdgeServer, name: str, **labels: str) -> float:

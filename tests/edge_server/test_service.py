@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edge_server.service import SERVICE
 from semantic_codec.bundle import Bundle
-from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
+from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
 from weaklink.v1 import edge_pb2
 
 PAYLOAD = bytes(range(8))
@@ -170,7 +170,7 @@ class Gate:
         server._scheduler._infer = self._wait
 
     def _wait(self, batch):
-        self._open.wait(10)
+        self._open.wait(30)
         return self._infer(batch)
 
     def open(self) -> None:
@@ -181,13 +181,9 @@ async def test_a_full_queue_and_a_late_answer(bundle_root: Path):
     async with running(bundle_root, queue_limit=2) as (server, at), grpc_stub(at["grpc"]) as stub:
         gate = Gate(server)
         first = asyncio.ensure_future(stub.Infer(request()))
-        async with asyncio.timeout(10):
-            while sample(server, "weaklink_batch_size_count") < 1:
-                await asyncio.sleep(0.005)
-        waiting = [asyncio.ensure_future(stub.Infer(request(), timeout=timeout)) for timeout in (None, 0.2)]
-        async with asyncio.timeout(10):
-            while sample(server, "weaklink_queue_depth") < 2:
-                await asyncio.sleep(0.005)
+        await until(lambda: sample(server, "weaklink_batch_size_count") == 1)
+        waiting = [asyncio.ensure_future(stub.Infer(request(), timeout=timeout)) for timeout in (None, 2)]
+        await until(lambda: sample(server, "weaklink_queue_depth") == 2)
         error = await refused(stub.Infer(request()))
         assert error.code().name == "RESOURCE_EXHAUSTED" and "2 requests are waiting" in error.details()
         assert (await refused(waiting[1])).code().name == "DEADLINE_EXCEEDED"
@@ -201,13 +197,20 @@ async def test_a_full_queue_and_a_late_answer(bundle_root: Path):
 
 
 async def test_the_servers_own_deadline(bundle_root: Path):
-    async with running(bundle_root, deadline_s=0.05) as (server, at), grpc_stub(at["grpc"]) as stub:
+    """It passes while one request is computed and another waits: neither is answered, the second is not computed."""
+    now = 100.0
+    async with running(bundle_root, lambda: now, deadline_s=5) as (server, at), grpc_stub(at["grpc"]) as stub:
         gate = Gate(server)
-        call = asyncio.ensure_future(stub.Infer(request()))
-        await asyncio.sleep(0.2)
+        computed = asyncio.ensure_future(stub.Infer(request()))
+        await until(lambda: sample(server, "weaklink_batch_size_count") == 1)
+        waiting = asyncio.ensure_future(stub.Infer(request()))
+        await until(lambda: sample(server, "weaklink_queue_depth") == 1)
+        now += 5
         gate.open()
-        error = await refused(call)
-        assert error.code().name == "DEADLINE_EXCEEDED" and "fix: " in error.details()
+        for call in (computed, waiting):
+            error = await refused(call)
+            assert error.code().name == "DEADLINE_EXCEEDED" and "fix: " in error.details()
+        assert sample(server, "weaklink_batch_size_count") == 1
 
 
 async def test_feedback_becomes_accuracy(bundle_root: Path):
