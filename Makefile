@@ -54,6 +54,10 @@ test-compose: $(STAMP) ## docker compose, for real; says so where there is no en
 proto: $(STAMP) ## generate weaklink/v1 from proto/
 	$(RUN) -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. proto/weaklink/v1/edge.proto
 
+.PHONY: reference
+reference: $(STAMP) ## write the tables of settings and metrics into docs/operating.md
+	$(RUN) -m edge_server.reference docs/operating.md
+
 .PHONY: bench-frames
 bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/results
 	$(RUN) -m benchmarks frames --json benchmarks/results/frames.json $(ARGS)

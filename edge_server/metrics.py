@@ -26,20 +26,24 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry):
         self.registry = registry
         self._children: dict[tuple, Counter | Histogram] = {}
+        self.labels: dict[str, tuple[str, ...]] = {}
+        """Of each metric that has any, by its name without the suffix."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
+            self.labels[f"weaklink_{name}"] = labels
             return Counter(f"weaklink_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple, *labels: str) -> Histogram:
+            self.labels[f"weaklink_{name}"] = labels
             return Histogram(f"weaklink_{name}", text, labels, buckets=buckets, registry=registry)
 
-        self.requests = counter("requests", "Requests by their one outcome", "transport", "codec", "outcome")
+        self.requests = counter("requests", "Requests by their one outcome; codec unknown: none was found", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
-        self.key_reloads = counter("key_reloads", "Reloads of the keys file by outcome", "outcome")
-        self.feedback = counter("feedback", "Feedback by outcome", "outcome")
-        self.predictions = counter("predictions", "Answers judged by feedback", "codec", "task", "ber_bucket")
+        self.key_reloads = counter("key_reloads", "Reloads of the keys file: ok, failed", "outcome")
+        self.feedback = counter("feedback", "Feedback: ok, repeated, unknown, invalid", "outcome")
+        self.predictions = counter("predictions", "Answers judged by feedback, by the upper bound of the BER used", "codec", "task", "ber_bucket")
         self.correct = counter("correct_predictions", "Right answers among these", "codec", "task", "ber_bucket")
-        self.latency = histogram("latency_seconds", "Time in each stage on the edge", _SECONDS, "stage")
+        self.latency = histogram("latency_seconds", "Time of answered requests in each stage: queue, decode, tail, total", _SECONDS, "stage")
         self.batch_size = histogram("batch_size", "Images per batch", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
         self.estimated_ber = histogram("estimated_ber", "BER used, where the edge estimated it", _BERS, "codec")
         self.confidence = histogram("confidence", "Confidence of the first class", _CONFIDENCES, "codec", "task")

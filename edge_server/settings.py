@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
 from edge_server.runtimes import DEFAULT_RUNTIME, RUNTIMES
@@ -25,8 +26,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WEAKLINK_", extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 opens it to the network")
-    grpc_port: Port = Field(50051, description="gRPC service, health and reflection")
+    host: str = Field("127.0.0.1", min_length=1, description="address of all ports; 0.0.0.0 opens them to the network")
+    grpc_port: Port = Field(50051, description="gRPC service, health and reflection; 0, as for every port: any free one, told on the ready line")
     udp_port: Port = Field(50052, description="raw frames over UDP")
     serial_port: Port | None = Field(None, description="raw frames on serial lines over TCP; none: not listening")
     http_port: Port = Field(8080, description="admin HTTP: status page, metrics, health, inference for curl")
@@ -91,13 +92,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML or JSON file of these settings by name")
     for name, field in Settings.model_fields.items():
-        shown = {(): "empty", None: "none"}.get(field.default, field.default)
         parser.add_argument(
             flag(name),
             dest=name,
             metavar=name.rpartition("_")[2].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} (default: {shown}; WEAKLINK_{name.upper()})",
+            help=f"{field.description} (default: {shown_default(field)}; WEAKLINK_{name.upper()})",
         )
     return parser
 
@@ -121,6 +121,11 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
 def flag(name: str) -> str:
     """The command-line flag of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def shown_default(field: FieldInfo) -> str:
+    """A setting's default as people read it."""
+    return {(): "empty", None: "none"}.get(field.default, str(field.default))
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:
