@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +33,14 @@ class RememberedAnswer:
 
 
 class DeviceState:
-    """One device. ``estimator`` is None until its first frame told something about the link."""
+    """One device. ``estimator`` is None until its first frame told something about the link; ``heard`` is when the
+    device was last heard, ``answered``, ``judged`` and ``right`` count its answers."""
 
-    __slots__ = ("estimator", "frames", "answers")
+    __slots__ = ("estimator", "frames", "answers", "heard", "answered", "judged", "right")
 
     def __init__(self) -> None:
+        self.heard = 0.0
+        self.answered = self.judged = self.right = 0
         self.estimator: BerEstimator | None = None
         self.frames: OrderedDict[int, RecentFrame] = OrderedDict()
         self.answers: OrderedDict[int, RememberedAnswer] = OrderedDict()
@@ -88,7 +92,21 @@ class DeviceTable:
                 self._devices.popitem(last=False)
         else:
             self._devices.move_to_end(device)
+        state.heard = self._clock()
         return state
+
+    def recent(self) -> Iterator[tuple[str, DeviceState, float]]:
+        """Name, state, and seconds since it was heard, of every device, the latest first."""
+        now = self._clock()
+        for name in reversed(self._devices):
+            state = self._devices[name]
+            yield name, state, now - state.heard
+
+    def active(self, silent_s: float) -> int:
+        """Devices answered within ``silent_s`` seconds, and twice at least: noise may pass for one frame of a device
+        that does not exist, hardly for two."""
+        heard = itertools.takewhile(lambda device: device[2] <= silent_s, self.recent())
+        return sum(state.answered > 1 for _, state, _ in heard)
 
     def estimated_ber(self, device: str) -> float | None:
         """The edge's own estimate for the device, in (0, 0.5]; None where nothing is known."""
@@ -124,11 +142,19 @@ class DeviceTable:
             state.evidence().failure()
 
     def remember(self, device: str, sequence: int, answer: RememberedAnswer) -> None:
-        answers = self.open(device).answers
+        state = self.open(device)
+        state.answered += 1
+        answers = state.answers
         answers.pop(sequence, None)
         answers[sequence] = answer
         if len(answers) > self._answers:
             answers.popitem(last=False)
+
+    def judge(self, device: str, correct: bool) -> None:
+        """An answer of the device was compared with the truth."""
+        state = self._devices[device]
+        state.judged += 1
+        state.right += correct
 
     def remembered(self, device: str, sequence: int) -> RememberedAnswer | None:
         state = self._devices.get(device)

@@ -53,5 +53,6 @@ class FeedbackJudge:
         if task in answer.judged:
             return "repeated", Verdict(matched=True, correct=correct)
         answer.judged.add(task)
+        self._devices.judge(device, correct)
         self._metrics.judged(answer.codec, task, answer.ber, correct)
         return "ok", Verdict(matched=True, correct=correct)

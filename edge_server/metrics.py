@@ -49,11 +49,20 @@ class Metrics:
         self.confidence = histogram("confidence", "Confidence of the first class", _CONFIDENCES, "codec", "task")
         self._queue_depth = Gauge("weaklink_queue_depth", "Requests waiting for a batch", registry=registry)
         self._devices = Gauge("weaklink_devices", "Devices remembered", registry=registry)
+        self._active = Gauge("weaklink_active_devices", "Devices answered within --silent-s, twice at least", registry=registry)
+        self.queue_limit = Gauge("weaklink_queue_limit", "Requests that may wait", registry=registry)
         self._keys = Gauge("weaklink_keys", "Devices that have a key", registry=registry)
         self._stages = tuple(self.latency.labels(stage) for stage in STAGES)
 
-    def watch(self, queue_depth: Callable[[], int], devices: Callable[[], int], keys: Callable[[], int]) -> None:
+    def watch(
+        self,
+        queue_depth: Callable[[], int],
+        devices: Callable[[], int],
+        active: Callable[[], int],
+        keys: Callable[[], int],
+    ) -> None:
         """Read the gauges from these at each scrape."""
+        self._active.set_function(active)
         self._keys.set_function(keys)
         self._queue_depth.set_function(queue_depth)
         self._devices.set_function(devices)

@@ -148,7 +148,13 @@ class EdgeServer:
         self._replay = ReplayWindows(settings.replay_path if self._keys is not None else None)
         self._closers.callback(self._replay.close)
         keys = {} if self._keys is None else self._keys
-        self.metrics.watch(lambda: self._scheduler.depth, lambda: len(devices), lambda: len(keys))
+        self.metrics.queue_limit.set(settings.queue_limit)
+        self.metrics.watch(
+            lambda: self._scheduler.depth,
+            lambda: len(devices),
+            lambda: devices.active(settings.silent_s),
+            lambda: len(keys),
+        )
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(
             inference, judge, repository, clock, settings.max_message_bytes, settings.stream_window

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     device_limit: int = Field(4096, ge=1, le=1_000_000, description="devices remembered; the least recent goes first")
     remembered_answers: int = Field(128, ge=1, le=4096, description="answers per device that feedback can refer to")
     duplicate_s: Seconds = Field(30.0, description="age at which a frame's sequence number may be used again, seconds")
+    silent_s: float = Field(
+        300.0, gt=0, le=86400, description="a device not heard for so long is silent, not active, seconds"
+    )
     keys: Path | None = Field(
         None, description="TOML or JSON file of device keys, reloaded when it changes: frames are in keyed mode"
     )

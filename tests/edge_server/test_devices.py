@@ -87,6 +87,18 @@ def test_memory_is_bounded(table: DeviceTable):
     assert table.remembered("9", 4) is not None
 
 
+def test_a_device_is_active_until_it_is_silent_and_once_is_not_enough(table: DeviceTable, clock: FakeClock):
+    for at, device in ((0.0, "a"), (1.0, "a"), (2.0, "b"), (3.0, "b"), (4.0, "noise")):
+        clock.now = at
+        table.remember(device, int(at), RememberedAnswer("toy", 0.0, {}))
+    assert table.active(10.0) == 2
+    clock.now = 11.5
+    assert table.active(10.0) == 1
+    assert [(name, state.answered, age) for name, state, age in table.recent()] == [
+        ("noise", 1, 7.5), ("b", 2, 8.5), ("a", 2, 10.5),
+    ]  # fmt: skip
+
+
 def test_the_least_recently_used_device_is_forgotten(table: DeviceTable):
     for device in ("a", "b", "c", "a", "d"):
         table.open(device)

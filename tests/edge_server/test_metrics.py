@@ -32,11 +32,12 @@ def test_accuracy_has_both_sides_even_where_all_is_wrong():
 def test_gauges_are_read_at_the_scrape():
     metrics = Metrics(CollectorRegistry())
     waiting = [1, 2, 3]
-    metrics.watch(lambda: len(waiting), lambda: 5, lambda: 3)
+    metrics.watch(lambda: len(waiting), lambda: 5, lambda: 4, lambda: 3)
     assert metrics.registry.get_sample_value("weaklink_queue_depth") == 3
     waiting.clear()
     assert metrics.registry.get_sample_value("weaklink_queue_depth") == 0
-    assert metrics.registry.get_sample_value("weaklink_devices") == 5
+    names = ("weaklink_devices", "weaklink_active_devices", "weaklink_keys")
+    assert [metrics.registry.get_sample_value(name) for name in names] == [5, 4, 3]
 
 
 def test_two_servers_in_one_process_do_not_collide():
