@@ -39,7 +39,8 @@ class TrainingConfig:
 
     ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
     number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels.
-    ``start_from`` names an earlier run whose float stage this one goes on from with a schedule of its own.
+    ``probe`` is the weight of the probe's loss. ``start_from`` names an earlier run whose float encoder this one starts
+    with, on a schedule of its own.
     """
 
     float_epochs: int = 60
@@ -56,6 +57,7 @@ class TrainingConfig:
     distil: float = 0.7
     teacher_temperature: float = 2.0
     label_smoothing: float = 0.0
+    probe: float = 0.3
     validation: int = 5000
     start_from: str = ""
     seed: int = 0

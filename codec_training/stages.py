@@ -4,14 +4,17 @@
     integer  the same with int8 weights and activations simulated
     tail     decoder and tail alone, on the very bits that the exported integer encoder sends
 
-In every stage the blind twin, a decoder that is told neither the BER nor the received share, learns from the same bits
-and the same flips; its gradient does not reach the encoder.
+The blind twin, a decoder that is told neither the BER nor the received share, starts as a copy of the aware one when the
+integer stage begins and learns from the same bits and the same flips; its gradient does not reach the encoder. A probe, a
+linear classifier on the encoder's averaged features, gives the encoder a gradient that no flip has disturbed (deep
+supervision; Lee et al., arXiv 1409.5185); it is what a device would need to answer alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,29 +36,43 @@ WATCHED = ((-1, 0.0), (-1, 0.05), (-1, 0.1), (0, 0.0))
 
 
 class Heads(nn.Module):
-    """The BER-aware network and its blind twin."""
+    """The BER-aware network, its blind twin and the probe."""
 
-    def __init__(self, aware: EdgeNetwork, blind: EdgeNetwork):
+    def __init__(self, aware: EdgeNetwork, blind: EdgeNetwork, probe: nn.Linear):
         super().__init__()
-        self.aware, self.blind = aware, blind
+        self.aware, self.blind, self.probe = aware, blind, probe
+
+    def copy_to_twin(self) -> None:
+        """Give the blind twin the aware network's weights, all but those that the BER goes through."""
+        twin = self.blind.state_dict()
+        self.blind.load_state_dict({name: self.aware.state_dict()[name] for name in twin})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a training step sends: ``signs`` float (B, n) of +-1, ``features`` float (B, C, h, w) where the encoder learns."""
+
+    signs: torch.Tensor
+    features: torch.Tensor | None
+    batch: Batch
 
 
 class Stage:
-    """One stage: what is trained, on which signs, for how long."""
+    """One stage: what is trained, on which signs, for how long; ``twin`` where the blind network learns along."""
 
-    def __init__(self, name: str, config: Config, folder: Path, heads: Heads, encoder: nn.Module | None, writer):
+    def __init__(self, name: str, config: Config, folder: Path, heads: Heads, encoder: nn.Module | None, twin: bool, writer):
         self.name, self.config, self.folder = name, config, folder / name
-        self.heads, self.encoder, self.writer = heads, encoder, writer
+        self.heads, self.encoder, self.twin, self.writer = heads, encoder, twin, writer
 
     def run(
         self,
         epochs: int,
         learning_rate: float,
         steps: int,
-        signs: Callable[[int], Iterator[tuple[torch.Tensor, Batch]]],
+        sent: Callable[[int], Iterator[Sent]],
         validate: Callable[[], dict[str, float]],
     ) -> None:
-        """Train ``epochs`` epochs of ``steps`` steps; ``signs(epoch)`` yields (+-1 float (B, n), batch) pairs."""
+        """Train ``epochs`` epochs of ``steps`` steps; ``sent(epoch)`` yields its batches."""
         parts = {"heads": self.heads} | ({"encoder": self.encoder} if self.encoder is not None else {})
         modules = nn.ModuleList(parts.values())
         optimizer = _optimizer(modules, learning_rate, self.config.training.weight_decay)
@@ -64,9 +81,9 @@ class Stage:
         for epoch in range(start, epochs):
             modules.train()
             total = 0.0
-            progress = tqdm(signs(epoch), total=steps, desc=f"{self.name} {epoch + 1}/{epochs}", mininterval=5)
-            for sent, batch in progress:
-                loss = self._loss(sent, batch)
+            progress = tqdm(sent(epoch), total=steps, desc=f"{self.name} {epoch + 1}/{epochs}", mininterval=5)
+            for step in progress:
+                loss = self._loss(step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
@@ -83,47 +100,52 @@ class Stage:
                 self.folder, epoch + 1, as_table(self.config), **parts, optimizer=optimizer, schedule=schedule
             )
 
-    def _loss(self, sent: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Each image crosses the channel twice: whole, and cut to a random level (tail-drop)."""
+    def _loss(self, sent: Sent) -> torch.Tensor:
+        """Half of the images cross the channel whole, half cut to a random level (tail-drop)."""
         config = self.config
         levels = torch.tensor(config.codec.levels)
-        count = len(sent)
-        prefix = torch.cat([levels[-1].expand(count), levels[torch.randint(len(levels), (count,))]])
-        received = transmit(sent.repeat(2, 1), draw_ber(2 * count, config.channel), prefix, config.channel)
-        task = config.codec.task
+        count, task = len(sent.signs), config.codec.task
+        prefix = torch.where(torch.rand(count) < 0.5, levels[-1], levels[torch.randint(len(levels), (count,))])
+        received = transmit(sent.signs, draw_ber(count, config.channel), prefix, config.channel)
         with torch.autocast("cpu", torch.bfloat16):
-            aware = self.heads.aware(received.soft, received.ber)[task]
-            blind = self.heads.blind(received.hard.detach(), received.ber)[task]
-        return self._task_loss(aware.float(), batch) + self._task_loss(blind.float(), batch)
+            loss = self._task_loss(self.heads.aware(received.soft, received.ber)[task], sent.batch)
+            if self.twin:
+                loss = loss + self._task_loss(self.heads.blind(received.hard.detach(), received.ber)[task], sent.batch)
+        if sent.features is not None:
+            probed = self._task_loss(self.heads.probe(sent.features.mean((2, 3))), sent.batch)
+            loss = loss + config.training.probe * probed
+        return loss
 
     def _task_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         training = self.config.training
-        loss = F.cross_entropy(logits, batch.labels.repeat(2), label_smoothing=training.label_smoothing)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=training.label_smoothing)
         if batch.teacher is None or training.distil == 0:
             return loss
         heat = training.teacher_temperature
-        teacher = F.log_softmax(batch.teacher / heat, dim=1).repeat(2, 1)
+        teacher = F.log_softmax(batch.teacher / heat, dim=1)
         divergence = F.kl_div(F.log_softmax(logits / heat, dim=1), teacher, log_target=True, reduction="batchmean")
         return (1 - training.distil) * loss + training.distil * heat**2 * divergence
 
 
-def encoder_signs(encoder: nn.Module, views: Views, config: Config, half: bool):
-    """Signs of a trainable encoder, one epoch at a time; ``half`` runs it in bf16."""
+def encoded(encoder: nn.Module, views: Views, config: Config, half: bool):
+    """What a trainable encoder sends, one epoch at a time; ``half`` runs it in bf16."""
 
-    def epoch_signs(epoch: int) -> Iterator[tuple[torch.Tensor, Batch]]:
+    def epoch_sent(epoch: int) -> Iterator[Sent]:
         generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
         for batch in views.batches(config.training.batch, generator):
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                latents = encoder(batch.images)
-            yield binarize(latents.float()), batch
+                features = encoder.features(batch.images)
+                latents = encoder.layers[-1](features)
+            yield Sent(binarize(latents.float()), features.float(), batch)
 
-    return epoch_signs
+    return epoch_sent
 
 
-def recorded_signs(bits: torch.Tensor, views: Views, config: Config):
-    """Signs from recorded bits: uint8 (views, 2, N, bytes), the second axis being mirrored or not."""
+def recorded(bits: torch.Tensor, views: Views, config: Config):
+    """The same from recorded bits: uint8 (views, 2, N, bytes), the second axis being mirrored or not."""
 
-    def epoch_signs(epoch: int) -> Iterator[tuple[torch.Tensor, Batch]]:
+    def epoch_sent(epoch: int) -> Iterator[Sent]:
         generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
         order = torch.randperm(len(views), generator=generator)
         size = config.training.batch
@@ -133,9 +155,9 @@ def recorded_signs(bits: torch.Tensor, views: Views, config: Config):
             mirrored = torch.randint(0, bits.shape[1], (size,), generator=generator)
             signs = unpack_signs(bits[view, mirrored, index], config.codec.levels[-1])
             teacher = None if views.teacher_logits is None else views.teacher_logits[view, index].float()
-            yield signs, Batch(torch.empty(0), views.labels[index], teacher)
+            yield Sent(signs, None, Batch(torch.empty(0), views.labels[index], teacher))
 
-    return epoch_signs
+    return epoch_sent
 
 
 def unpack_signs(packed: torch.Tensor, count: int) -> torch.Tensor:
@@ -165,7 +187,7 @@ def record_bits(reference: IntegerReference, views: Views, chunk: int = 1000) ->
 
 
 @torch.no_grad()
-def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, config: Config):
+def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, config: Config, twin: bool):
     """Accuracy on the validation split at :data:`WATCHED` points, with flips from a fixed seed."""
     labels = torch.from_numpy(split.labels)
 
@@ -181,7 +203,8 @@ def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, con
             known = (torch.arange(sent.shape[1]) < prefix).float()
             hard = torch.where(flips, -sent, sent) * known
             rate = torch.full((len(sent),), ber)
-            for name, network, soft in (("", heads.aware, hard * (1 - 2 * ber)), ("blind ", heads.blind, hard)):
+            networks = [("", heads.aware, hard * (1 - 2 * ber))] + ([("blind ", heads.blind, hard)] if twin else [])
+            for name, network, soft in networks:
                 right = network(soft, rate)[config.codec.task].argmax(1) == labels
                 scores[f"{name}{prefix}b@{ber:g}"] = 100 * float(right.float().mean())
         return scores

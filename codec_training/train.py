@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import Config, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
-from codec_training.stages import Heads, Stage, encoder_signs, record_bits, recorded_signs, validator
+from codec_training.stages import Heads, Stage, encoded, record_bits, recorded, validator
 from codec_training.teacher import train_teacher
 from codec_training.views import Views
 from semantic_codec.errors import ConfigError, NotFound
@@ -50,7 +50,9 @@ def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
     encoder = FloatEncoder(config.encoder)
     bits, tasks = config.codec.levels[-1], {config.codec.task: classes}
     blind = config.edge.__class__(**{**vars(config.edge), "aware": False})
-    return encoder, Heads(EdgeNetwork(bits, tasks, config.edge), EdgeNetwork(bits, tasks, blind))
+    probe = torch.nn.Linear(encoder.shapes[-1].inputs, classes)
+    heads = Heads(EdgeNetwork(bits, tasks, config.edge), EdgeNetwork(bits, tasks, blind), probe)
+    return encoder, heads.to(memory_format=torch.channels_last)
 
 
 def check_fit(config: Config, dataset: Dataset) -> None:
@@ -77,7 +79,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEnco
     training = config.training
     encoder, heads = build(config, len(dataset.classes))
     if training.start_from:
-        _start_from(folder.parent / training.start_from, encoder, heads)
+        _start_from(folder.parent / training.start_from, encoder)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
         teacher = train_teacher(dataset, config.teacher, folder / "teacher")
@@ -86,29 +88,29 @@ def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEnco
     held_out = torch.from_numpy(dataset.validation.images)
     with SummaryWriter(folder / "tensorboard") as writer:
         encoder.to(memory_format=torch.channels_last)
-        check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config)
-        Stage("float", config, folder, heads, encoder, writer).run(
-            training.float_epochs, training.learning_rate, steps, encoder_signs(encoder, views, config, half=True), check
+        check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config, twin=False)
+        Stage("float", config, folder, heads, encoder, False, writer).run(
+            training.float_epochs, training.learning_rate, steps, encoded(encoder, views, config, half=True), check
         )
         quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
         quantized.to(memory_format=torch.channels_last)
-        check = validator(heads, lambda: _signs(quantized, held_out), dataset.validation, config)
-        Stage("integer", config, folder, heads, quantized, writer).run(
-            training.integer_epochs, training.integer_learning_rate, steps,
-            encoder_signs(quantized, views, config, half=False), check,
-        )  # fmt: skip
+        heads.copy_to_twin()
+        check = validator(heads, lambda: _signs(quantized, held_out), dataset.validation, config, twin=True)
+        Stage("integer", config, folder, heads, quantized, True, writer).run(
+            training.integer_epochs, training.integer_learning_rate, steps, encoded(quantized, views, config, half=False), check
+        )
         reference = IntegerReference(quantized.export())
-        check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config)
-        Stage("tail", config, folder, heads, None, writer).run(
+        check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config, twin=True)
+        Stage("tail", config, folder, heads, None, True, writer).run(
             training.tail_epochs, training.tail_learning_rate, steps,
-            recorded_signs(record_bits(reference, views), views, config), check,
+            recorded(record_bits(reference, views), views, config), check,
         )  # fmt: skip
     return quantized, heads
 
 
-def _start_from(earlier: Path, encoder: FloatEncoder, heads: Heads) -> None:
-    """Take over the weights of an earlier run's float stage."""
-    if not load_checkpoint(earlier / "float", encoder=encoder, heads=heads):
+def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
+    """Take over the encoder of an earlier run's float stage."""
+    if not load_checkpoint(earlier / "float", encoder=encoder):
         raise NotFound(
             f"there is no run {earlier} to start from",
             allowed="a run whose float stage has finished an epoch",

@@ -49,16 +49,16 @@ class Views:
         return crop(self.padded[index], self.offsets[view, index], mirrored, self.size)
 
     def distil(self, teacher: torch.nn.Module, cache: Path) -> None:
-        """Ask the teacher about every crop once; the logits are kept in ``cache`` as float16 (views, N, classes)."""
-        if cache.is_file():
-            self.teacher_logits = torch.from_numpy(np.load(cache))
-            return
+        """Ask the teacher about every crop once; the logits are kept in ``cache`` as float16 (views, N, classes).
+
+        A cache of fewer crops is added to: the first offsets of a seed don't depend on how many are drawn.
+        """
         everything = torch.arange(len(self))
         plain = torch.zeros(len(self), dtype=torch.bool)
-        logits = [
-            predict(teacher, self.images(everything, torch.full_like(everything, view), plain)).half()
-            for view in tqdm(range(self.count), desc="teacher looks at the crops")
-        ]
+        logits = list(torch.from_numpy(np.load(cache))[: self.count]) if cache.is_file() else []
+        for view in tqdm(range(len(logits), self.count), desc="teacher looks at the crops"):
+            crops = self.images(everything, torch.full_like(everything, view), plain)
+            logits.append(predict(teacher, crops).half())
         self.teacher_logits = torch.stack(logits)
         np.save(cache, self.teacher_logits.numpy())
 

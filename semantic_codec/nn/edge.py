@@ -1,6 +1,8 @@
 """The edge's half: a BER-conditioned decoder and the tails.
 
-    soft bits (B, n) -> Linear -> residual blocks, each scaled and shifted by what the channel said -> one head per task
+    soft bits (B, n) -> embedding -> residual blocks, each scaled and shifted by what the channel said -> one head per task
+
+The blocks are linear layers, or 3x3 convolutions where the symbols lie on a grid that is worth keeping.
 
 The channel enters twice: each bit as its posterior mean (exact for equiprobable bits), and BER and received share
 as feature-wise scale and shift (FiLM; Perez et al., arXiv 1709.07871).
@@ -8,6 +10,7 @@ as feature-wise scale and shift (FiLM; Perez et al., arXiv 1709.07871).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import safetensors.torch
@@ -21,8 +24,12 @@ from semantic_codec.errors import BundleError
 
 @dataclass(frozen=True)
 class EdgeConfig:
-    """``aware`` False gives the blind twin: the same network, told neither the BER nor the received share."""
+    """``aware`` False gives the blind twin: the same network, told neither the BER nor the received share.
 
+    ``grid``: rows and columns of one plane of symbols, for convolutions; empty for linear layers on all bits at once.
+    """
+
+    grid: tuple[int, ...] = ()
     width: int = 768
     blocks: int = 3
     condition: int = 64
@@ -30,18 +37,15 @@ class EdgeConfig:
     aware: bool = True
 
 
-class ConditionedBlock(nn.Module):
-    """``x + Linear(GELU(scale * norm(x) + shift))`` with scale and shift from the channel's condition."""
+class LinearBlock(nn.Module):
+    """``x + Linear(GELU(scale * norm(x) + shift))`` on (B, width), scale and shift from the channel's condition."""
 
     def __init__(self, config: EdgeConfig):
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
-        self.film = nn.Linear(config.condition, 2 * config.width) if config.aware else None
+        self.film = _film(config)
         self.linear = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        if self.film is not None:
-            nn.init.zeros_(self.film.weight)
-            nn.init.zeros_(self.film.bias)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
         h = self.norm(x)
@@ -49,6 +53,39 @@ class ConditionedBlock(nn.Module):
             scale, shift = self.film(condition).chunk(2, dim=1)
             h = h * (1 + scale) + shift
         return x + self.linear(self.dropout(F.gelu(h)))
+
+
+class ConvBlock(nn.Module):
+    """The same on (B, width, rows, columns): norm, scale and shift, ReLU, convolution, norm, ReLU, convolution.
+
+    A pre-activation residual block (He et al., arXiv 1603.05027).
+    """
+
+    def __init__(self, config: EdgeConfig):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(config.width)
+        self.film = _film(config)
+        self.first = nn.Conv2d(config.width, config.width, 3, padding=1, bias=False)
+        self.middle_norm = nn.BatchNorm2d(config.width)
+        self.dropout = nn.Dropout2d(config.dropout) if config.dropout else nn.Identity()
+        self.second = nn.Conv2d(config.width, config.width, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        h = self.norm(x)
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        h = F.relu(self.middle_norm(self.first(F.relu(h))))
+        return x + self.second(self.dropout(h))
+
+
+def _film(config: EdgeConfig) -> nn.Linear | None:
+    if not config.aware:
+        return None
+    film = nn.Linear(config.condition, 2 * config.width)
+    nn.init.zeros_(film.weight)
+    nn.init.zeros_(film.bias)
+    return film
 
 
 class EdgeNetwork(nn.Module):
@@ -65,9 +102,14 @@ class EdgeNetwork(nn.Module):
             if config.aware
             else None
         )
-        self.embed = nn.Linear(bits, config.width)
-        self.blocks = nn.ModuleList(ConditionedBlock(config) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.width)
+        if config.grid:
+            self.embed = nn.Conv2d(bits // math.prod(config.grid), config.width, 3, padding=1)
+            self.blocks = nn.ModuleList(ConvBlock(config) for _ in range(config.blocks))
+            self.norm = nn.BatchNorm2d(config.width)
+        else:
+            self.embed = nn.Linear(bits, config.width)
+            self.blocks = nn.ModuleList(LinearBlock(config) for _ in range(config.blocks))
+            self.norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({task: nn.Linear(config.width, classes) for task, classes in tasks.items()})
 
     def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -77,10 +119,14 @@ class EdgeNetwork(nn.Module):
             condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, received], dim=1))
         else:
             soft = torch.sign(soft)
+        if self.config.grid:
+            soft = soft.unflatten(1, (-1, *self.config.grid)).contiguous(memory_format=torch.channels_last)
         x = self.embed(soft)
         for block in self.blocks:
             x = block(x, condition)
         x = self.norm(x)
+        if self.config.grid:
+            x = F.relu(x).mean((2, 3))
         return {task: head(x) for task, head in self.heads.items()}
 
 

@@ -118,8 +118,12 @@ class FloatEncoder(nn.Module):
         last = len(self.shapes) - 1
         self.layers = nn.ModuleList(ConvNorm(shape, affine=index != last) for index, shape in enumerate(self.shapes))
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the latent layer sees: float (B, C, h, w)."""
+        return run_layers(self.shapes[:-1], self.layers, pixels(images))
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return run_layers(self.shapes, self.layers, pixels(images))
+        return self.layers[-1](self.features(images))
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:

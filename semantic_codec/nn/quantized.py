@@ -114,8 +114,12 @@ class QuantizedEncoder(nn.Module):
                     groups.append([kept, index])
         return groups
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the latent layer sees: float (B, C, h, w)."""
+        return run_layers(self.shapes[:-1], self.layers, pixels(images), lambda index, x: self.layers[index].limit(x))
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return run_layers(self.shapes, self.layers, pixels(images), lambda index, x: self.layers[index].limit(x))
+        return self.layers[-1](self.features(images))
 
     @torch.no_grad()
     def export(self) -> EncoderProgram:
