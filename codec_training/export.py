@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from codec_training.calibrate import fit_temperatures
+from codec_training.calibrate import fit_calibration
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import Config, as_table, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
@@ -97,7 +97,7 @@ def export_run(folder: Path, dataset: Dataset, config: Config, bundles: Path) ->
     for name, network in ((config.codec.name, heads.aware), (f"{config.codec.name}-blind", heads.blind)):
         target = bundles / name / str(config.codec.version)
         manifest = describe(config, dataset, program, network, name)
-        manifest["calibration"] = fit_temperatures(
+        manifest["calibration"] = fit_calibration(
             _logits(network, manifest), unpack_bits(validation, program.symbols), dataset.validation.labels, len(config.codec.levels)
         )
         write_bundle(target, manifest, program, network)

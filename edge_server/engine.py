@@ -1,6 +1,6 @@
 """The one engine: received bits and what the channel said about them in, calibrated probabilities out.
 
-    bitstreams -> bits -> posterior means -> decoder and tails (a runtime) -> logits / temperature -> softmax -> top k
+    bitstreams -> bits -> posterior means -> decoder and tails (a runtime) -> logits -> calibration -> top k
     |______________ decode ____________|    |_____________________________ tail _______________________________|
 
 gRPC, HTTP and UDP reach :meth:`Engine.infer`; offline evaluation reaches :meth:`Engine.infer_arrays`. Both run the
@@ -18,7 +18,7 @@ import numpy as np
 from edge_server.runtimes import DEFAULT_RUNTIME, load_network
 from semantic_codec.bitstream import posterior_mean
 from semantic_codec.bundle import Bundle
-from semantic_codec.calibration import temperature
+from semantic_codec.calibration import probabilities
 from semantic_codec.errors import NotFound
 
 CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is past where larger stops being faster
@@ -150,8 +150,9 @@ class CodecEngine:
 
     def probabilities(self, soft: np.ndarray, level: np.ndarray, ber: np.ndarray) -> dict[str, np.ndarray]:
         ber = np.asarray(ber, np.float32)
-        scale = temperature(self._manifest, level, ber)[:, None]
-        return {task: _softmax(logits / scale) for task, logits in self._network(soft, ber).items()}
+        return {
+            task: probabilities(self._manifest, logits, level, ber) for task, logits in self._network(soft, ber).items()
+        }
 
     def _unpack(self, requests: Sequence[EngineRequest]) -> np.ndarray:
         padded = b"".join(request.bitstream.ljust(self._bytes, b"\0") for request in requests)
@@ -166,11 +167,6 @@ class CodecEngine:
             for first, count in request.erased:
                 erased[row, first : first + count] = True
         return erased
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def _best(values: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
