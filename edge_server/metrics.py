@@ -39,6 +39,7 @@ class Metrics:
 
         self.requests = counter("requests", "Requests by their one outcome; codec unknown: none was found", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
+        self.engine_deaths = counter("engine_deaths", "Engine processes that ended before the server did")
         self.key_reloads = counter("key_reloads", "Reloads of the keys file: ok, failed", "outcome")
         self.feedback = counter("feedback", "Feedback: ok, repeated, unknown, invalid", "outcome")
         self.predictions = counter("predictions", "Answers judged by feedback, by the upper bound of the BER used", "codec", "task", "ber_bucket")

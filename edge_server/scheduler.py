@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 
-from edge_server.engine import EngineAnswer, EngineRequest
+from edge_server.engine import EngineAnswer
 from edge_server.jobs import Job
+from edge_server.lanes import Lane
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
+LONG_BATCH_S = 0.003
 log = logging.getLogger(__name__)
 
 
@@ -42,34 +42,34 @@ def form_batch(queue: Sequence[Job], now: float, limits: Limits) -> tuple[list[J
 
 
 class Scheduler:
-    """Runs batches one after another on ``executor`` and hands every job to ``finish`` exactly once.
+    """Runs batches on ``lanes``, one at a time on each, and hands every job to ``finish`` exactly once.
 
-    While the engine computes a batch, the event loop finishes the one before it. All methods belong to the loop's
-    thread; only ``infer`` runs on the executor.
+    While a lane computes a batch, the event loop finishes the one before it. Belongs to the loop's thread.
     """
 
     def __init__(
         self,
-        infer: Callable[[Sequence[EngineRequest]], list[EngineAnswer]],
-        executor: Executor,
+        lanes: Sequence[Lane],
         finish: Callable[[Job], None],
         limits: Limits,
         clock: Callable[[], float],
         observe_batch: Callable[[int], None],
     ):
-        self._infer, self._executor, self._finish, self._limits = infer, executor, finish, limits
+        self._lanes, self._finish, self._limits = lanes, finish, limits
         self._clock, self._observe_batch = clock, observe_batch
         self._queue: deque[Job] = deque()
         self._work = asyncio.Event()
         self._draining = False
-        self._task: asyncio.Task | None = None
+        self._batch_s = 0.0  # what the last batch took
+        self._busy = 0  # lanes
+        self._tasks: list[asyncio.Task] = []
 
     @property
     def depth(self) -> int:
         return len(self._queue)
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._tasks = [asyncio.get_running_loop().create_task(self._run(lane)) for lane in self._lanes]
 
     def put(self, job: Job) -> None:
         """QueueFull at the bound; Unavailable while draining."""
@@ -88,29 +88,42 @@ class Scheduler:
         """Take nothing new and finish what is queued; what is left after ``timeout`` seconds ends as Unavailable."""
         self._draining = True
         self._work.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._task), timeout)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        for task in self._tasks:
+            task.cancel()
         for job in self._queue:
             job.error = shutting_down()
             self._finish(job)
         self._queue.clear()
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+    def wake(self) -> None:
+        """Look again: a lane came back."""
+        self._work.set()
+
+    async def _run(self, lane: Lane) -> None:
         computed: tuple[list[Job], list[EngineAnswer] | WeaklinkError] | None = None
         while True:
-            batch = self._take()
-            running = loop.run_in_executor(self._executor, self._compute, batch) if batch else None
+            batch = self._take() if lane.alive and self._worth_a_lane() else []
+            running = lane.submit([job.request for job in batch]) if batch else None
+            self._busy += bool(batch)
             if computed:
                 self._deliver(*computed)
                 computed = None
             if running:
-                computed = batch, await running
-            elif not self._queue:
-                if self._draining:
-                    return
+                computed = batch, await self._outcome(batch, running)
+                self._busy -= 1
+                self._work.set()  # for a lane that left the queue to this one
+            elif self._draining and not self._queue:
+                return
+            else:
                 self._work.clear()
                 await self._work.wait()
+
+    def _worth_a_lane(self) -> bool:
+        """Whether to take less than a full batch while another lane computes: short batches leave the processor to the
+        doors, and what waits for them shares the next one."""
+        return not self._busy or self._batch_s >= LONG_BATCH_S or len(self._queue) >= self._limits.batch
 
     def _take(self) -> list[Job]:
         now = self._clock()
@@ -124,10 +137,12 @@ class Scheduler:
             job.started = now
         return batch
 
-    def _compute(self, batch: list[Job]) -> list[EngineAnswer] | WeaklinkError:
+    async def _outcome(self, batch: list[Job], running: asyncio.Future) -> list[EngineAnswer] | WeaklinkError:
         self._observe_batch(len(batch))
         try:
-            return self._infer([job.request for job in batch])
+            answers = await running
+        except Unavailable as error:
+            return error
         except Exception as error:  # whatever a network may raise: these requests fail, the server goes on
             log.exception("the engine failed on a batch of %d", len(batch))
             return WeaklinkError(
@@ -135,6 +150,8 @@ class Scheduler:
                 allowed="an answer",
                 fix="see the server's log; try another runtime",
             )
+        self._batch_s = answers[0].decode_s + answers[0].tail_s
+        return answers
 
     def _deliver(self, batch: list[Job], answers: list[EngineAnswer] | WeaklinkError) -> None:
         now = self._clock()

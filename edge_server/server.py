@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -25,6 +25,7 @@ from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.http_api import AdminApi
 from edge_server.inference import Inference
 from edge_server.keyring import Keyring
+from edge_server.lanes import EngineLane, Engines, Lane, LocalLane
 from edge_server.metrics import Metrics
 from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
@@ -94,6 +95,8 @@ class EdgeServer:
         except BaseException:
             await self._closers.aclose()
             raise
+        if self._engines is not None:
+            await self._engines.start()
         self._scheduler.start()
         if self._keys is not None:
             keeping = asyncio.create_task(self._keep())
@@ -118,6 +121,9 @@ class EdgeServer:
         await self._closers.aclose()
         log.info("stopped")
 
+    def _is_ready(self) -> bool:
+        return self._serving and (self._engines is None or self._engines.alive)
+
     async def _drained(self, what: str, draining: Awaitable[None]) -> None:
         try:
             await draining
@@ -126,18 +132,16 @@ class EdgeServer:
 
     def _assemble(self) -> None:
         settings, clock = self._settings, self._clock
-        # One thread each: the engine and the frame reader are single-threaded by contract, and must not share one.
-        computing = self._closers.enter_context(ThreadPoolExecutor(1, "engine"))
+        # A thread of its own: the frame reader is single-threaded by contract.
         reading = self._closers.enter_context(ThreadPoolExecutor(1, "frames"))
-        engine = Engine((), settings.runtime, settings.compute_threads)
+        engine, lanes = self._open_engine()
         repository = load_repository(settings.bundles or bundle_roots(), engine.add)
         for refusal in repository.refused:
             log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
         devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
         inference = Inference(repository, devices, self.metrics, clock, settings.deadline_s)
         self._scheduler = Scheduler(
-            engine.infer,
-            computing,
+            lanes,
             inference.finish,
             Limits(settings.queue_limit, settings.max_batch),
             clock,
@@ -165,8 +169,24 @@ class EdgeServer:
         # Bytes go missing on a serial line, not the ends of frames.
         self._serial = SerialDoor(self._gateway, Readers(codecs, self._keys, open_frames, cut_frames=False), reading)
         self._app = AdminApi(
-            inference, judge, repository, self.metrics, lambda: self._serving, settings.max_message_bytes
+            inference, judge, repository, self.metrics, self._is_ready, settings.max_message_bytes
         ).app()
+
+    def _open_engine(self) -> tuple[Engine | Engines, Sequence[Lane]]:
+        """What holds the bundles' networks, and where it computes."""
+        settings = self._settings
+        self._engines = None
+        if not settings.engines:
+            engine = Engine((), settings.runtime, settings.compute_threads)
+            computing = self._closers.enter_context(ThreadPoolExecutor(1, "engine"))
+            return engine, [LocalLane(engine.infer, computing)]
+
+        died, came_back = self.metrics.engine_deaths.inc, lambda: self._scheduler.wake()
+        threads = settings.compute_threads
+        lanes = [EngineLane(settings.runtime, threads, died, came_back) for _ in range(settings.engines)]
+        self._engines = Engines(lanes)
+        self._closers.push_async_callback(self._engines.close)
+        return self._engines, lanes
 
     async def _open_grpc(self) -> str:
         settings = self._settings

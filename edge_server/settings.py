@@ -35,7 +35,10 @@ class Settings(BaseSettings):
         (), description=f"bundle folders, separated by '{os.pathsep}'; empty: the packaged bundles"
     )
     runtime: str = Field(DEFAULT_RUNTIME, description=f"what runs the networks: {', '.join(RUNTIMES)}")
-    threads: int = Field(0, ge=0, le=256, description="compute threads of the runtime; 0: one less than the cores")
+    engines: int = Field(
+        1, ge=0, le=64, description="processes that run the networks, restarted when they die; 0: the server's own"
+    )
+    threads: int = Field(0, ge=0, le=256, description="compute threads of each; 0: the cores shared out among them")
     max_batch: int = Field(64, ge=1, le=4096, description="images in one batch")
     queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")
     stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
@@ -83,7 +86,8 @@ class Settings(BaseSettings):
 
     @property
     def compute_threads(self) -> int:
-        return self.threads or max(1, (os.cpu_count() or 2) - 1)
+        cores = os.cpu_count() or 1
+        return self.threads or max(1, cores // self.engines if self.engines else cores - 1)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -104,7 +104,7 @@ async def running(
     bundle_root: Path, clock: Callable[[], float] = time.monotonic, **settings
 ) -> AsyncIterator[tuple[EdgeServer, dict[str, str]]]:
     """A server on free ports and its addresses, drained at the end."""
-    free = {"grpc_port": 0, "udp_port": 0, "http_port": 0, "threads": 1}
+    free = {"grpc_port": 0, "udp_port": 0, "http_port": 0, "engines": 0, "threads": 1}
     server = EdgeServer(Settings(bundles=(bundle_root,), **(free | settings)), clock=clock)
     addresses = await server.startup()
     try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_server.engine import EngineAnswer
 from edge_server.jobs import Call, Job
+from edge_server.lanes import LocalLane
 from edge_server.scheduler import Limits, Scheduler, form_batch
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
@@ -66,7 +67,7 @@ class Rig:
 async def rig():
     engine, clock, ended = FakeEngine(), FakeClock(), []
     with ThreadPoolExecutor(1) as executor:
-        scheduler = Scheduler(engine.infer, executor, ended.append, LIMITS, clock, lambda size: None)
+        scheduler = Scheduler([LocalLane(engine.infer, executor)], ended.append, LIMITS, clock, lambda size: None)
         scheduler.start()
         yield Rig(scheduler, engine, clock, ended)
         engine.free.set()

@@ -166,8 +166,9 @@ class Gate:
     """Holds the engine until opened, so that a test decides when batches end."""
 
     def __init__(self, server) -> None:
-        self._open, self._infer = threading.Event(), server._scheduler._infer
-        server._scheduler._infer = self._wait
+        (lane,) = server._scheduler._lanes
+        self._open, self._infer = threading.Event(), lane._infer
+        lane._infer = self._wait
 
     def _wait(self, batch):
         self._open.wait(30)

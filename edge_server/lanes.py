@@ -1,0 +1,232 @@
+"""Where batches are computed: in this process, or in engine processes that are started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
+
+from edge_server.engine import Engine, EngineAnswer, EngineRequest
+from edge_server.engine_process import LENGTH, as_error, pack, pack_batch, receive, unpack_answers
+from semantic_codec.bundle import Bundle
+from semantic_codec.errors import Unavailable, WeaklinkError
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 30.0
+"""Between the restarts of an engine process that dies again before it answered: doubled each time."""
+log = logging.getLogger(__name__)
+
+
+class Lane(Protocol):
+    """Computes one batch at a time. Belongs to the event loop's thread."""
+
+    alive: bool
+    """Whether a batch is welcome."""
+
+    def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
+        """Unavailable: the engine died over the batch. Any other exception: it failed, and lives."""
+
+
+class LocalLane:
+    """In this process, on a thread of ``executor``."""
+
+    alive = True
+
+    def __init__(self, infer: Callable[[Sequence[EngineRequest]], list[EngineAnswer]], executor: Executor):
+        self._infer, self._executor = infer, executor
+
+    def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._infer, batch)
+
+
+class EngineLane:
+    """One engine process. :meth:`add` and :meth:`remove` may be called from any thread, also before :meth:`start`."""
+
+    def __init__(self, runtime: str, threads: int, on_death: Callable[[], None], on_return: Callable[[], None]):
+        self._runtime, self._threads, self._on_death, self._on_return = runtime, threads, on_death, on_return
+        self._bundles: dict[tuple, tuple] = {}  # what a new process has to be told
+        self._lock = threading.Lock()  # of the control socket and what goes with it
+        self.alive = False
+        self._pause = FIRST_PAUSE_S
+        self._closed = False
+        self._restarting: asyncio.Task | None = None
+        self._transport: asyncio.Transport | None = None
+        self._answers: asyncio.Future[list[EngineAnswer]] | None = None  # the batch under way
+        self._spawn()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def add(self, bundle: Bundle, *revision: int) -> None:
+        """As :meth:`Engine.add`."""
+        key = (bundle.manifest.name, bundle.manifest.version, *revision)
+        message = ("add", str(bundle.folder), *revision)
+        with self._lock:
+            self._tell(message)
+            self._bundles[key] = message
+
+    def remove(self, *key) -> None:
+        """As :meth:`Engine.remove`."""
+        with self._lock, contextlib.suppress(Unavailable):  # the next process is not told of it
+            self._bundles.pop(key, None)
+            self._tell(("remove", *key))
+
+    async def start(self) -> None:
+        """Take batches."""
+        self._data.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_unix_connection(lambda: _Answers(self), sock=self._data)
+        self.alive = True
+
+    def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
+        self._answers = asyncio.get_running_loop().create_future()
+        self._transport.write(pack_batch(batch))
+        return self._answers
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._end)
+
+    def answered(self, body: bytes) -> None:
+        """The engine's answer to the batch under way."""
+        self._pause = FIRST_PAUSE_S
+        try:
+            self._answers.set_result(unpack_answers(body))
+        except RuntimeError as error:
+            self._answers.set_exception(error)
+
+    def lost(self) -> None:
+        """The process is gone: its batch fails, and another one is started."""
+        self.alive = False
+        if self._answers is not None and not self._answers.done():
+            self._answers.set_exception(_died())
+        if not self._closed:
+            self._restarting = asyncio.get_running_loop().create_task(self._restart())
+
+    async def _restart(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            log.error("engine process %d is gone (%s); starting another", self.pid, self._process.poll())
+            self._on_death()
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
+            try:
+                await loop.run_in_executor(None, self._start_again)
+                break
+            except (OSError, Unavailable) as error:
+                log.error("the new engine process failed: %s", error)
+        await self.start()
+        self._on_return()
+
+    def _start_again(self) -> None:
+        with self._lock:
+            self._end()
+            self._spawn()
+            for message in self._bundles.values():
+                try:
+                    self._tell(message)
+                except Unavailable:
+                    raise
+                except WeaklinkError as error:
+                    log.error("%s cannot be loaded again: %s", message[1], error)
+
+    def _spawn(self) -> None:
+        self._data, data = socket.socketpair()
+        self._control, control = socket.socketpair()
+        with data, control:
+            command = [sys.executable, "-m", "edge_server.engine_process", str(data.fileno()), str(control.fileno())]
+            self._process = subprocess.Popen(
+                [*command, self._runtime, str(self._threads)],
+                pass_fds=(data.fileno(), control.fileno()),
+                stdin=subprocess.DEVNULL,
+            )
+
+    def _tell(self, message: tuple) -> None:
+        """Unavailable: the process is gone; another WeaklinkError: what it refused."""
+        try:
+            self._control.sendall(pack(message))
+            answer = receive(self._control)
+        except (EOFError, OSError) as error:
+            raise _died() from error
+        if not answer[0]:
+            raise as_error(answer)
+
+    def _end(self) -> None:
+        self._control.close()
+        self._data.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:  # in the midst of a batch, or stopped
+            self._process.kill()
+            self._process.wait()
+
+
+class _Answers(asyncio.Protocol):
+    """Cuts what comes from the data socket into answers."""
+
+    def __init__(self, lane: EngineLane):
+        self._lane, self._buffer = lane, bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[LENGTH.size : end])
+            del self._buffer[:end]
+            self._lane.answered(body)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lane.lost()
+
+
+class Engines:
+    """Several lanes that hold the same bundles."""
+
+    def __init__(self, lanes: Sequence[EngineLane]):
+        self.lanes = lanes
+
+    @property
+    def alive(self) -> bool:
+        """Whether any of them takes batches."""
+        return any(lane.alive for lane in self.lanes)
+
+    def add(self, bundle: Bundle, *revision: int) -> None:
+        """As :meth:`Engine.add`, in every process; where one refuses, none keeps it."""
+        for place, lane in enumerate(self.lanes):
+            try:
+                lane.add(bundle, *revision)
+            except WeaklinkError:
+                for earlier in self.lanes[:place]:
+                    earlier.remove(bundle.manifest.name, bundle.manifest.version, *revision)
+                raise
+
+    def remove(self, *key) -> None:
+        for lane in self.lanes:
+            lane.remove(*key)
+
+    async def start(self) -> None:
+        for lane in self.lanes:
+            await lane.start()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
+
+
+def _died() -> Unavailable:
+    return Unavailable(
+        "the engine process died", allowed="a living engine", fix="send the request again; see the server's log"
+    )

@@ -1,0 +1,152 @@
+"""The engine in a process of its own: the same answers, and what its death costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from edge_server.engine import Engine, EngineRequest
+from edge_server.lanes import EngineLane
+from semantic_codec.bundle import Bundle, load_bundle
+from semantic_codec.errors import BundleError, ConfigError, Unavailable
+from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
+from weaklink.v1 import edge_pb2
+
+PATIENCE_S = 60
+PAYLOAD = bytes(range(8))
+
+
+class Watched:
+    """A lane with one bundle, and events of its death and return."""
+
+    def __init__(self, bundle: Bundle):
+        self.died, self.returned = asyncio.Event(), asyncio.Event()
+        self.lane = EngineLane("eager", 1, self.died.set, self.returned.set)
+        self.lane.add(bundle)
+
+
+@pytest.fixture
+async def watched(bundle: Bundle):
+    it = Watched(bundle)
+    await it.lane.start()
+    yield it
+    await it.lane.close()
+
+
+async def test_the_same_answers_as_in_process(watched: Watched, bundle: Bundle):
+    requests = [EngineRequest("toy", 2, 2, bytes([n] * 8), 0.01 * n, ((0, n),) if n else ()) for n in range(8)]
+    requests.append(EngineRequest("toy", 2, 0, b"ab", 0.1, tasks=("colour",), top_k=3))
+    far = await watched.lane.submit(requests)
+    near = Engine([bundle]).infer(requests)
+    for one, other in zip(far, near, strict=True):
+        assert one.tasks.keys() == other.tasks.keys()
+        for task, top in one.tasks.items():
+            assert [index for index, _ in top] == [index for index, _ in other.tasks[task]]
+            assert [score for _, score in top] == pytest.approx([score for _, score in other.tasks[task]], abs=1e-5)
+
+
+async def test_a_failing_batch_fails_alone(watched: Watched):
+    with pytest.raises(RuntimeError, match="nowhere"):
+        await watched.lane.submit([EngineRequest("nowhere", 1, 2, PAYLOAD, 0.0)])
+    assert await watched.lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+
+
+async def test_a_bundle_is_refused_with_its_reason(watched: Watched, tmp_path: Path):
+    bundle = load_bundle(make_bundle(tmp_path, "other", codec_id=9))
+    (bundle.folder / "edge.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BundleError, match="edge.safetensors"):
+        watched.lane.add(bundle)
+    assert await watched.lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+
+
+async def test_an_unknown_runtime_ends_the_start(bundle: Bundle):
+    lane = EngineLane("steam", 1, lambda: None, lambda: None)
+    try:
+        with pytest.raises(ConfigError, match="steam"):
+            lane.add(bundle)
+    finally:
+        await lane.close()
+
+
+async def test_a_killed_process_fails_its_batch_and_comes_back(watched: Watched):
+    lane, before = watched.lane, watched.lane.pid
+    os.kill(before, signal.SIGSTOP)
+    answers = lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+    os.kill(before, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(Unavailable, match="died"):
+            await answers
+        assert not lane.alive
+        await watched.returned.wait()
+    assert watched.died.is_set() and lane.alive and lane.pid != before
+    assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+
+
+async def test_what_is_corrupt_by_then_does_not_come_back_and_the_rest_does(tmp_path: Path):
+    for number, name in enumerate(("good", "bad")):
+        make_bundle(tmp_path, name, codec_id=number)
+    async with running(tmp_path, engines=1, deadline_s=PATIENCE_S) as (server, at), grpc_stub(at["grpc"]) as stub:
+        shutil.rmtree(tmp_path / "bad")
+        (lane,) = server._engines.lanes
+        os.kill(lane.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE_S):
+            while sample(server, "weaklink_engine_deaths_total") < 1 or not lane.alive:
+                await asyncio.sleep(0.01)
+        assert (await stub.Infer(edge_pb2.InferRequest(codec="good", bitstream=PAYLOAD))).codec == "good"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Infer(edge_pb2.InferRequest(codec="bad", bitstream=PAYLOAD))
+        assert refused.value.code() is grpc.StatusCode.INTERNAL
+
+
+async def load(stub, stop: asyncio.Event, ended: dict[str, int]) -> None:
+    """Calls one after another until ``stop``, counted by how they end."""
+    while not stop.is_set():
+        try:
+            await stub.Infer(edge_pb2.InferRequest(bitstream=PAYLOAD))
+            name = "OK"
+        except grpc.aio.AioRpcError as error:
+            name = error.code().name
+        ended[name] = ended.get(name, 0) + 1
+
+
+async def test_killed_under_load(bundle_root: Path, capsys: pytest.CaptureFixture):
+    """What was in flight is told UNAVAILABLE, what waited is answered later, and every call is counted once."""
+    callers = 16
+    async with running(bundle_root, engines=1, deadline_s=PATIENCE_S) as (server, at), grpc_stub(at["grpc"]) as stub:
+        (lane,) = server._engines.lanes
+        ended, stop = {}, asyncio.Event()
+        calls = [asyncio.create_task(load(stub, stop, ended)) for _ in range(callers)]
+        async with asyncio.timeout(PATIENCE_S):
+            while ended.get("OK", 0) < 100:
+                await asyncio.sleep(0.01)
+            os.kill(lane.pid, signal.SIGSTOP)
+            while sample(server, "weaklink_queue_depth") + 1 < callers // 2:
+                await asyncio.sleep(0.01)
+            killed = time.monotonic()
+            os.kill(lane.pid, signal.SIGKILL)
+            while lane.alive:
+                await asyncio.sleep(0.001)
+            async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+                assert (await client.get("/readyz")).status_code == 503
+            before = ended["OK"]
+            while ended["OK"] < before + 100:
+                await asyncio.sleep(0.01)
+        back = time.monotonic() - killed
+        stop.set()
+        await asyncio.gather(*calls)
+        assert ended.keys() == {"OK", "UNAVAILABLE"}
+        assert 1 <= ended["UNAVAILABLE"] <= callers
+        for status, outcome in (("OK", "ok"), ("UNAVAILABLE", "unavailable")):
+            counted = sample(server, "weaklink_requests_total", transport="grpc", codec="toy", outcome=outcome)
+            assert counted == ended[status]
+        assert sample(server, "weaklink_engine_deaths_total") == 1
+    with capsys.disabled():
+        print(f"\nengine killed under load: {ended}, 100 answers later after {back:.1f} s")
