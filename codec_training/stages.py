@@ -128,62 +128,29 @@ class Stage:
         return (1 - training.distil) * loss + training.distil * heat**2 * divergence
 
 
-def encoded(encoder: nn.Module, views: Views, config: Config, half: bool):
+def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Callable[[int], Iterator[Sent]]:
     """What a trainable encoder sends, one epoch at a time; ``half`` runs it in bf16."""
 
+    def sent(batch: Batch) -> Sent:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            features = encoder.features(batch.images)
+            latents = encoder.layers[-1](features)
+        return Sent(binarize(latents.float()), features.float(), batch)
+
+    return _epochs(sent, views, config)
+
+
+def exported(reference: IntegerReference, views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
+    """What the exported integer encoder sends, one epoch at a time."""
+    return _epochs(lambda batch: Sent(reference(batch.images).float() * 2 - 1, None, batch), views, config)
+
+
+def _epochs(sent: Callable[[Batch], Sent], views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
     def epoch_sent(epoch: int) -> Iterator[Sent]:
         generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
-        for batch in views.batches(config.training.batch, generator):
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                features = encoder.features(batch.images)
-                latents = encoder.layers[-1](features)
-            yield Sent(binarize(latents.float()), features.float(), batch)
+        return map(sent, views.batches(config.training.batch, generator))
 
     return epoch_sent
-
-
-def recorded(bits: torch.Tensor, views: Views, config: Config):
-    """The same from recorded bits: uint8 (views, 2, N, bytes), the second axis being mirrored or not."""
-
-    def epoch_sent(epoch: int) -> Iterator[Sent]:
-        generator = torch.Generator().manual_seed(config.training.seed * 10_000 + epoch)
-        order = torch.randperm(len(views), generator=generator)
-        size = config.training.batch
-        for start in range(0, len(views) - size + 1, size):
-            index = order[start : start + size]
-            view = torch.randint(0, views.count, (size,), generator=generator)
-            mirrored = torch.randint(0, bits.shape[1], (size,), generator=generator)
-            signs = unpack_signs(bits[view, mirrored, index], config.codec.levels[-1])
-            teacher = None if views.teacher_logits is None else views.teacher_logits[view, index].float()
-            yield Sent(signs, None, Batch(torch.empty(0), views.labels[index], teacher))
-
-    return epoch_sent
-
-
-def unpack_signs(packed: torch.Tensor, count: int) -> torch.Tensor:
-    """uint8 (B, bytes) -> float (B, count) of +-1."""
-    shifts = torch.arange(7, -1, -1, dtype=torch.uint8)
-    return ((packed[:, :, None] >> shifts) & 1).flatten(1)[:, :count].float() * 2 - 1
-
-
-def record_bits(reference: IntegerReference, views: Views, chunk: int = 1000) -> torch.Tensor:
-    """What the integer encoder sends for every crop, packed: uint8 (views, 2 or 1, N, bytes)."""
-    everything = torch.arange(len(views))
-    weights = (1 << torch.arange(7, -1, -1)).to(torch.uint8)
-    rows = []
-    for view in tqdm(range(views.count), desc="the integer encoder records the crops"):
-        sides = []
-        for mirrored in (False, True) if views.mirror else (False,):
-            symbols = torch.cat(
-                [
-                    reference(views.images(index, torch.full_like(index, view), torch.full(index.shape, mirrored)))
-                    for index in everything.split(chunk)
-                ]
-            )
-            padded = F.pad(symbols, (0, -symbols.shape[1] % 8))
-            sides.append((padded.view(len(symbols), -1, 8) * weights).sum(2, dtype=torch.uint8))
-        rows.append(torch.stack(sides))
-    return torch.stack(rows)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import Config, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
-from codec_training.stages import Heads, Stage, encoded, record_bits, recorded, validator
+from codec_training.stages import Heads, Stage, encoded, exported, validator
 from codec_training.teacher import train_teacher
 from codec_training.views import Views
 from semantic_codec.errors import ConfigError, NotFound
@@ -64,10 +64,16 @@ def check_fit(config: Config, dataset: Dataset) -> None:
             allowed="one size",
             fix="set [encoder] height and width to the data set's",
         )
-    symbols = QuantizedEncoder(config.encoder).export().symbols
-    if symbols != config.codec.levels[-1]:
+    program = QuantizedEncoder(config.encoder).export()
+    if config.edge.grid and config.edge.grid != program.latent_shape[1:]:
         raise ConfigError(
-            f"the encoder yields {symbols} symbols, the longest level has {config.codec.levels[-1]}",
+            f"[edge] grid is {list(config.edge.grid)}, the encoder's last map is {list(program.latent_shape[1:])}",
+            allowed="the same rows and columns, or no grid",
+            fix="correct [edge] grid",
+        )
+    if program.symbols != config.codec.levels[-1]:
+        raise ConfigError(
+            f"the encoder yields {program.symbols} symbols, the longest level has {config.codec.levels[-1]}",
             allowed="the same number",
             fix="correct [codec] levels or [encoder] latent_channels",
         )
@@ -102,9 +108,8 @@ def train(config: Config, dataset: Dataset, folder: Path) -> tuple[QuantizedEnco
         reference = IntegerReference(quantized.export())
         check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config, twin=True)
         Stage("tail", config, folder, heads, None, True, writer).run(
-            training.tail_epochs, training.tail_learning_rate, steps,
-            recorded(record_bits(reference, views), views, config), check,
-        )  # fmt: skip
+            training.tail_epochs, training.tail_learning_rate, steps, exported(reference, views, config), check
+        )
     return quantized, heads
 
 

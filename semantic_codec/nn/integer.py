@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from semantic_codec.encoder_format import ADD_KEPT, DEPTHWISE, KEEP_INPUT, RELU, EncoderProgram
+from semantic_codec.encoder_format import ADD_KEPT, DEPTHWISE, KEEP_INPUT, RELU, EncoderProgram, IntegerLayer
 
 
 class IntegerReference(nn.Module):
@@ -19,25 +19,27 @@ class IntegerReference(nn.Module):
         self.weights = [_as_conv_weight(layer) for layer in program.layers]
 
     @torch.inference_mode()
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the last layer sees: int8 values as float (B, C, h, w)."""
         x = (images.float() - 128).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         kept = None
-        for layer, weight in zip(self.program.layers, self.weights):
-            shape = layer.shape
-            if shape.flags & KEEP_INPUT:
+        for layer, weight in zip(self.program.layers[:-1], self.weights):
+            if layer.shape.flags & KEEP_INPUT:
                 kept = x
-            groups = shape.inputs if shape.kind == DEPTHWISE else 1
-            acc = F.conv2d(x, weight, None, shape.stride, shape.kernel // 2, groups=groups)
-            if layer.thresholds is not None:
-                level = (acc[..., None] >= torch.from_numpy(layer.thresholds.copy())[:, None, None, :]).sum(-1)
-                return torch.from_numpy(layer.index_map.copy())[level].flatten(1)
-            x = self._requantize(acc, layer)
-            if shape.flags & ADD_KEPT:
+            x = self._requantize(_convolve(x, layer, weight), layer)
+            if layer.shape.flags & ADD_KEPT:
                 x = (x + kept).clamp(-128, 127)
-        raise AssertionError("a program ends with a threshold layer")
+        return x
+
+    @torch.inference_mode()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        last = self.program.layers[-1]
+        acc = _convolve(self.features(images), last, self.weights[-1])
+        level = (acc[..., None] >= torch.from_numpy(last.thresholds.copy())[:, None, None, :]).sum(-1)
+        return torch.from_numpy(last.index_map.copy())[level].flatten(1)
 
     @staticmethod
-    def _requantize(acc: torch.Tensor, layer) -> torch.Tensor:
+    def _requantize(acc: torch.Tensor, layer: IntegerLayer) -> torch.Tensor:
         multiplier, shift, bias = (
             torch.from_numpy(array.astype(np.int32))[:, None, None] for array in (layer.multiplier, layer.shift, layer.bias)
         )
@@ -45,6 +47,12 @@ class IntegerReference(nn.Module):
         return scaled.clamp(0 if layer.shape.flags & RELU else -128, 127).float()
 
 
-def _as_conv_weight(layer) -> torch.Tensor:
+def _convolve(x: torch.Tensor, layer: IntegerLayer, weight: torch.Tensor) -> torch.Tensor:
+    shape = layer.shape
+    groups = shape.inputs if shape.kind == DEPTHWISE else 1
+    return F.conv2d(x, weight, None, shape.stride, shape.kernel // 2, groups=groups)
+
+
+def _as_conv_weight(layer: IntegerLayer) -> torch.Tensor:
     weights = torch.from_numpy(layer.weights.astype(np.float32))
     return weights.permute(2, 0, 1)[:, None] if layer.shape.kind == DEPTHWISE else weights.permute(0, 3, 1, 2).contiguous()

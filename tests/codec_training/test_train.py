@@ -4,14 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from codec_training import evaluate, export, train
+from codec_training import evaluate, export, local, train
+from codec_training.checkpoint import load_checkpoint
+from codec_training.config import load_config
+from codec_training.datasets import load_dataset
 from semantic_codec.bundle import find_bundle, load_bundle, load_recording
 from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.nn.encoder import FloatEncoder
 from tests.codec_training.test_config import GOOD
 
 TRAINING = """
 [edge]
+grid = [4, 4]
 width = 32
 blocks = 1
 [training]
@@ -57,15 +63,33 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
 
-def test_a_run_goes_on_from_the_weights_of_an_earlier_one(trained, tmp_path, capsys):
+def test_a_run_starts_with_the_encoder_of_an_earlier_one(trained, tmp_path):
     folder, config = trained
+    still = 'float_epochs = 1\nlearning_rate = 1e-12\nstart_from = "tiny"'
     later = tmp_path / "later.toml"
-    later.write_text(config.read_text().replace("float_epochs = 3", 'float_epochs = 1\nstart_from = "tiny"').replace('"tiny"', '"later"', 1))
+    later.write_text(config.read_text().replace("float_epochs = 3", still).replace('"tiny"', '"later"', 1))
     train.main([str(later), "--runs", str(folder), "--threads", "1"])
-    loss = {line.split(":")[0]: float(line.split("loss ")[1].split()[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line}
-    assert loss["float epoch 1/1"] < 4  # two heads that know nothing have ln 10 each
+    before, after = FloatEncoder(load_config(str(config)).encoder), FloatEncoder(load_config(str(later)).encoder)
+    assert load_checkpoint(folder / "tiny" / "float", encoder=before) == 3
+    assert load_checkpoint(folder / "later" / "float", encoder=after) == 1
+    for old, new in zip(before.parameters(), after.parameters()):
+        assert torch.allclose(old, new, atol=1e-6)
     with pytest.raises(NotFound, match="there is no run .*tiny to start from"):
         train.main([str(later), "--runs", str(tmp_path), "--threads", "1"])
+
+
+def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):
+    folder, path = trained
+    config, images = load_config(str(path)), torch.from_numpy(load_dataset("digits").test.images)
+    encoder, heads = export.load_run(folder / "tiny", config, 10)
+    with torch.no_grad():
+        expected = heads.probe(encoder.features(images).mean((2, 3))).argmax(1)
+    found = local.answer(encoder.export(), encoder, heads.probe, images)
+    assert len(expected.unique()) > 1
+    assert (found == expected).float().mean() > 0.95
+    assert local.main([str(path), "--runs", str(folder), "--json", str(tmp_path / "local.json")]) == 0
+    (row,) = json.loads((tmp_path / "local.json").read_text())["rows"]
+    assert row["images"] == 450 and row["accuracy_percent"] > 0
 
 
 def test_tensorboard_logs_are_written(trained):
@@ -80,7 +104,7 @@ def test_export_of_an_unfinished_run_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols")],
+    [("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols"), ("[4, 4]", "[2, 8]", "last map is")],
 )
 def test_a_configuration_that_does_not_fit_is_refused_before_training(tmp_path, old, new, message):
     config = tmp_path / "tiny.toml"

@@ -9,8 +9,12 @@ from semantic_codec.errors import BundleError
 from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork, load_edge_network
 
 
-def test_logits_per_task_and_gradients_from_the_channel():
-    network = EdgeNetwork(24, {"label": 5, "colour": 3}, EdgeConfig(width=16, blocks=1))
+GRIDS = pytest.mark.parametrize("grid", [(), (2, 3)], ids=["linear", "convolutional"])
+
+
+@GRIDS
+def test_logits_per_task_and_what_the_ber_changes(grid):
+    network = EdgeNetwork(24, {"label": 5, "colour": 3}, EdgeConfig(grid=grid, width=16, blocks=1)).eval()
     torch.nn.init.normal_(network.blocks[0].film.weight)
     soft, ber = torch.randn(4, 24), torch.tensor([0.0, 0.01, 0.1, 0.5])
     logits = network(soft, ber)
@@ -18,11 +22,20 @@ def test_logits_per_task_and_gradients_from_the_channel():
     assert not torch.allclose(network(soft, ber)["label"], network(soft, ber.flip(0))["label"])
 
 
-def test_the_blind_twin_is_deaf_to_the_ber():
-    network = EdgeNetwork(24, {"label": 5}, EdgeConfig(width=16, blocks=1, aware=False))
+@GRIDS
+def test_the_blind_twin_is_deaf_to_the_ber(grid):
+    network = EdgeNetwork(24, {"label": 5}, EdgeConfig(grid=grid, width=16, blocks=1, aware=False)).eval()
     signs = torch.where(torch.rand(4, 24) < 0.5, 1.0, -1.0)
     low, high = torch.full((4,), 0.001), torch.full((4,), 0.2)
     assert torch.equal(network(signs * 0.998, low)["label"], network(signs * 0.6, high)["label"])
+
+
+def test_a_convolutional_network_sees_symbols_plane_by_plane():
+    network = EdgeNetwork(24, {"label": 5}, EdgeConfig(grid=(2, 3), width=16, blocks=1)).eval()
+    seen = []
+    network.embed.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    network(torch.arange(24.0)[None], torch.zeros(1))
+    assert torch.equal(seen[0][0, 1], torch.arange(6.0, 12.0).view(2, 3))
 
 
 def test_a_bundle_loads_and_one_with_other_shapes_is_refused(tmp_path):
