@@ -7,6 +7,8 @@ from semantic_codec.bundle import MAX_BUNDLE_BYTES, bundle_folders, bundle_roots
 from semantic_codec.encoder_format import EncoderProgram
 
 BERS = (0.0, 1e-2, 5e-2, 0.1)
+# 300,000 passes of the edge network take minutes on two busy cores.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
