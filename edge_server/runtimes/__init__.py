@@ -20,6 +20,7 @@ class Network(Protocol):
 
 
 RUNTIMES = {
+    "auto": ("edge_server.runtimes.eager", "automatic"),
     "eager": ("edge_server.runtimes.eager", "Eager"),
     "eager-bf16": ("edge_server.runtimes.eager", "EagerBfloat16"),
     "compiled": ("edge_server.runtimes.compiled", "Compiled"),
@@ -28,7 +29,7 @@ RUNTIMES = {
     "openvino": ("edge_server.runtimes.openvino", "OpenVino"),
     "openvino-bf16": ("edge_server.runtimes.openvino", "OpenVinoBfloat16"),
 }
-DEFAULT_RUNTIME = "eager"
+DEFAULT_RUNTIME = "auto"
 
 
 def load_network(runtime: str, bundle: Bundle, threads: int) -> Network:

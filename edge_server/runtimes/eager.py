@@ -31,3 +31,10 @@ class EagerBfloat16(Eager):
     def _run(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return self._network(soft, ber)
+
+
+def automatic(bundle: Bundle, threads: int) -> Eager:
+    """bfloat16 where it is faster: in convolutions, on processors that multiply it; else float32."""
+    known = torch.cpu.get_capabilities()
+    rounds = bundle.manifest.edge.get("grid") and (known.get("avx512_bf16") or known.get("amx_bf16"))
+    return EagerBfloat16(bundle, threads) if rounds else Eager(bundle, threads)

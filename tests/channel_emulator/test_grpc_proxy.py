@@ -45,7 +45,7 @@ async def test_without_channels_everything_passes_as_it_is(through, grpc_edge):
     assert await call == edge_pb2.InferResponse(device="cam", sequence=7)
     assert grpc_edge.requests == [request()]
     assert grpc_edge.metadata["tenant"] == "a" and grpc_edge.metadata["token-bin"] == b"\x00\xff"
-    assert 0 < grpc_edge.time_remaining <= 20
+    assert 0 < grpc_edge.time_remaining < 21  # gRPC sends a deadline rounded up
     assert dict(await call.initial_metadata())["edge-initial"] == "i"
     assert dict(await call.trailing_metadata()) == {"edge-trailer": "t", "edge-bin": b"\x00\xff"}
     assert link.tallies["up"].frames == {"clean": 1} and link.in_flight == 0

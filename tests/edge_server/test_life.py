@@ -135,7 +135,8 @@ async def test_sigterm_answers_what_is_in_flight_and_ends_with_0(bundle_root: Pa
         assert await child.wait() == 0
         answered, ended = streaming.result()
         assert answered == set(range(len(answered))) and len(answered) > 10, "nothing that was read went missing"
-        assert ended == grpc.StatusCode.UNAVAILABLE
+        # INTERNAL is grpcio's client, where the end of the stream reaches it in the middle of a write.
+        assert ended in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
         assert calling.result() > 0 and posting.result() > 0 and framing.result() > 0
         assert watching.result()[-1] == NOT_SERVING
         assert b"Traceback" not in await child.stderr.read()
