@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     uint8_t survivors[WL_MOST_INFO_BITS][WL_STATES / 8];
     uint16_t costs[2][WL_STATES];
+    uint8_t margins[WL_MOST_INFO_BITS];
 } wl_reply_scratch;
 
 /* Read the reply of 18 bytes to the frame with this device and sequence. WL_ERROR_DAMAGED: its check does not hold, as

@@ -4,7 +4,7 @@
 
 #include "wl_bits.h"
 
-enum { MEMORY = 8, OUTPUTS = 3, UNREACHED = 0x4000 };
+enum { MEMORY = 8, OUTPUTS = 3, UNREACHED = 0x4000, NEVER = 255, NO_TURN = WL_MOST_INFO_BITS };
 static const uint16_t GENERATORS[OUTPUTS] = {0557, 0663, 0711};
 
 static unsigned parity(unsigned word)
@@ -61,43 +61,99 @@ static void step_costs(const wl_code *code, const uint8_t *coded, uint32_t bit, 
 }
 
 /* States hold the last eight bits, the newest on top. All generators have their highest and lowest bit set, so changing
- * either bit of a window turns all three outputs over. */
+ * either bit of a window turns all three outputs over. By which cost `state` is reached with a 0 and a 1 falling out: */
+static void branch_costs(const uint16_t costs[8], unsigned triple, const uint16_t *from, unsigned state, unsigned branch[2])
+{
+    const unsigned pair = state & (WL_STATES / 2 - 1u);
+    triple ^= state >= WL_STATES / 2 ? 7u : 0u;
+    branch[0] = from[2 * pair] + (unsigned)costs[triple];
+    branch[1] = from[2 * pair + 1] + (unsigned)costs[triple ^ 7u];
+}
+
 static void step(const uint16_t costs[8], const uint8_t triples[WL_STATES / 2], const uint16_t *from, uint16_t *to,
                  uint8_t survivors[WL_STATES / 8])
 {
     wl_clear(survivors, WL_STATES / 8);
     for (unsigned state = 0; state < WL_STATES; state++) {
-        const unsigned pair = state & (WL_STATES / 2 - 1u), triple = triples[pair] ^ (state >= WL_STATES / 2 ? 7u : 0u);
-        const unsigned zero = from[2 * pair] + (unsigned)costs[triple], one = from[2 * pair + 1] + (unsigned)costs[triple ^ 7u];
-        to[state] = (uint16_t)(one < zero ? one : zero);
-        if (one < zero) survivors[state / 8] = (uint8_t)(survivors[state / 8] | 1u << state % 8);
+        unsigned branch[2];
+        branch_costs(costs, triples[state & (WL_STATES / 2 - 1u)], from, state, branch);
+        const bool one = branch[1] < branch[0];
+        to[state] = (uint16_t)branch[one];
+        if (one) survivors[state / 8] = (uint8_t)(survivors[state / 8] | 1u << state % 8);
     }
 }
 
-void wl_code_decode(const wl_code *code, const uint8_t *coded, const uint8_t *known, const uint8_t *mask, unsigned start,
-                    wl_reply_scratch *scratch, uint8_t *info)
+static unsigned bit_at(const wl_arrived *arrived, unsigned turn)
+{
+    return (arrived->start + turn) % arrived->code->info_bits;
+}
+
+/* The state before the first turn and after the last. */
+static unsigned first_state(const wl_arrived *arrived)
+{
+    unsigned state = 0;
+    for (unsigned bit = arrived->start - MEMORY; bit < arrived->start; bit++)
+        state = state >> 1 | wl_get_bit(arrived->known, bit) << (MEMORY - 1);
+    return state;
+}
+
+/* One lap over all states. path: the block whose margins are to be noted, or null. */
+static void lap(const wl_arrived *arrived, wl_reply_scratch *scratch, const uint8_t *path)
 {
     uint8_t triples[WL_STATES / 2];
     for (unsigned pair = 0; pair < WL_STATES / 2; pair++) triples[pair] = (uint8_t)outputs_of(pair << 1);
-    unsigned first = 0;
-    for (unsigned bit = start - MEMORY; bit < start; bit++) first = first >> 1 | wl_get_bit(known, bit) << (MEMORY - 1);
-    for (unsigned state = 0; state < WL_STATES; state++) scratch->costs[0][state] = state == first ? 0 : UNREACHED;
-    for (unsigned count = 0; count < code->info_bits; count++) {
-        const unsigned bit = (start + count) % code->info_bits;
-        uint16_t costs[8], *to = scratch->costs[(count + 1) % 2];
-        step_costs(code, coded, bit, costs);
-        step(costs, triples, scratch->costs[count % 2], to, scratch->survivors[count]);
-        if (!wl_get_bit(mask, bit)) continue;
-        const unsigned wrong = wl_get_bit(known, bit) ? 0 : WL_STATES / 2;
+    unsigned watched = first_state(arrived);
+    for (unsigned state = 0; state < WL_STATES; state++) scratch->costs[0][state] = state == watched ? 0 : UNREACHED;
+    for (unsigned turn = 0; turn < arrived->code->info_bits; turn++) {
+        const unsigned bit = bit_at(arrived, turn);
+        uint16_t costs[8], *from = scratch->costs[turn % 2], *to = scratch->costs[(turn + 1) % 2];
+        step_costs(arrived->code, arrived->coded, bit, costs);
+        step(costs, triples, from, to, scratch->survivors[turn]);
+        if (path != NULL) {
+            unsigned branch[2];
+            watched = watched >> 1 | wl_get_bit(path, bit) << (MEMORY - 1);
+            branch_costs(costs, triples[watched & (WL_STATES / 2 - 1u)], from, watched, branch);
+            const unsigned margin = branch[0] < branch[1] ? branch[1] - branch[0] : branch[0] - branch[1];
+            scratch->margins[turn] = (uint8_t)(margin < NEVER ? margin : NEVER);
+        }
+        if (!wl_get_bit(arrived->mask, bit)) continue;
+        const unsigned wrong = wl_get_bit(arrived->known, bit) ? 0 : WL_STATES / 2;
         for (unsigned state = wrong; state < wrong + WL_STATES / 2; state++) to[state] = UNREACHED;
     }
-    wl_clear(info, code->info_bits / 8u);
-    unsigned state = first;
-    for (unsigned count = code->info_bits; count-- > 0;) {
-        const unsigned bit = (start + count) % code->info_bits;
-        wl_set_bit(info, bit, state >> (MEMORY - 1));
-        state = (state << 1 & (WL_STATES - 1u)) | ((unsigned)scratch->survivors[count][state / 8] >> state % 8 & 1u);
+}
+
+/* Walk back along the survivors, leaving them at one turn. */
+static void trace(const wl_arrived *arrived, const wl_reply_scratch *scratch, unsigned deviation, uint8_t *info)
+{
+    unsigned state = first_state(arrived);
+    wl_clear(info, arrived->code->info_bits / 8u);
+    for (unsigned turn = arrived->code->info_bits; turn-- > 0;) {
+        wl_set_bit(info, bit_at(arrived, turn), state >> (MEMORY - 1));
+        const unsigned survivor = (unsigned)scratch->survivors[turn][state / 8] >> state % 8 & 1u;
+        state = (state << 1 & (WL_STATES - 1u)) | (survivor ^ (turn == deviation));
     }
+}
+
+void wl_code_decode(const wl_arrived *arrived, wl_reply_scratch *scratch, uint8_t *info)
+{
+    lap(arrived, scratch, NULL);
+    trace(arrived, scratch, NO_TURN, info);
+}
+
+void wl_code_watch(const wl_arrived *arrived, wl_reply_scratch *scratch, const uint8_t *info)
+{
+    lap(arrived, scratch, info);
+}
+
+bool wl_code_next(const wl_arrived *arrived, wl_reply_scratch *scratch, uint8_t *info)
+{
+    unsigned deviation = 0;
+    for (unsigned turn = 1; turn < arrived->code->info_bits; turn++)
+        if (scratch->margins[turn] < scratch->margins[deviation]) deviation = turn;
+    if (scratch->margins[deviation] == NEVER) return false;
+    scratch->margins[deviation] = NEVER;
+    trace(arrived, scratch, deviation, info);
+    return true;
 }
 
 static uint32_t common_divisor(uint32_t a, uint32_t b)
