@@ -71,10 +71,11 @@ bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/r
 	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
 
 CODEC ?= cifar10
+FIRMWARE ?= build/firmware
 .PHONY: firmware
-firmware: $(STAMP) ## build/firmware: weaklink-f405.elf and weaklink-m7.elf of CODEC (needs gcc-arm-none-eabi)
-	$(RUN) -m codec_training.export $(CODEC) --target stm32 --output build/firmware
-	$(MAKE) -C build/firmware
+firmware: $(STAMP) ## build/firmware: weaklink-f405.elf and weaklink-m7.elf of CODEC, keyed with KEY_FILE (needs gcc-arm-none-eabi)
+	$(RUN) -m codec_training.export $(CODEC) --target stm32 --output $(FIRMWARE) $(if $(KEY_FILE),--key-file $(KEY_FILE))
+	$(MAKE) -C $(FIRMWARE)
 
 # SECONDS_TO_FUZZ is for this target alone; findings are written to build/fuzz.
 SECONDS_TO_FUZZ ?= 60

@@ -22,6 +22,7 @@ from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import Bundle, find_bundle, load_bundle
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import NotFound, WeaklinkError
+from semantic_codec.keyed import DeviceKey
 from semantic_codec.report import print_table, write_json
 
 TOOLS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "make", "qemu-system-arm")
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
         rows += measure(bundle, arguments.board or sorted(MACHINES))
     columns = ["codec", "board", "layer", "macs", "instructions", "instructions_per_mac", "flash_bytes", "ram_bytes", "stack_bytes"]
+    columns += ["keyed_flash_bytes", "keyed_ram_bytes"]
     print_table(rows, columns)
     if arguments.json:
         write_json(arguments.json, rows, seed=1)
@@ -53,6 +55,7 @@ def measure(bundle: Bundle, boards: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in boards:
+            keyed_flash, keyed_ram = firmware_sizes(build(bundle, Path(folder) / "keyed", kind, DeviceKey(bytes(32))))
             firmware = build(bundle, Path(folder), kind)
             flash, ram = firmware_sizes(firmware)
             with emulated_board(kind, firmware) as board:
@@ -62,6 +65,7 @@ def measure(bundle: Bundle, boards: Sequence[str]) -> list[dict[str, Any]]:
                         raise WeaklinkError("the board's bitstream differs", allowed="NumPy's", fix="report this as a fault")
             common = {"codec": bundle.manifest.name, "board": kind}
             sizes = {"flash_bytes": flash, "ram_bytes": ram, "stack_bytes": report.stack_bytes}
+            sizes |= {"keyed_flash_bytes": keyed_flash, "keyed_ram_bytes": keyed_ram}
             rows.append(common | _row("all", encoder.program.macs, report.instructions) | sizes)
             height, width = encoder.height, encoder.width
             for number, (layer, count) in enumerate(zip(encoder.program.layers, report.layers, strict=True)):
@@ -75,14 +79,17 @@ def _row(layer: str, macs: int, instructions: int) -> dict[str, Any]:
     return {"layer": layer, "macs": macs, "instructions": instructions, "instructions_per_mac": round(instructions / macs, 3)}
 
 
-def build(bundle: Bundle, folder: Path, kind: str) -> Path:
-    """The firmware image of one board. NotFound: a tool is missing."""
+def build(bundle: Bundle, folder: Path, kind: str, key: DeviceKey | None = None, keep: str = "flash") -> Path:
+    """The firmware image of one board, with a key that of keyed mode. NotFound: a tool is missing.
+
+    keep: where keyed mode keeps its sequences; "ram" for emulators, which have no flash to write to.
+    """
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         raise NotFound(f"there is no {missing[0]}", allowed=", ".join(TOOLS), fix="apt install gcc-arm-none-eabi qemu-system-arm make")
-    write_firmware(bundle, folder)
+    write_firmware(bundle, folder, key)
     target = f"build/weaklink-{kind}.elf"
-    subprocess.run(["make", "-s", "-C", str(folder), target], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["make", "-s", "-C", str(folder), target, f"KEEP={keep}"], check=True, stdout=subprocess.DEVNULL)
     return folder / target
 
 

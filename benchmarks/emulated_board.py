@@ -21,7 +21,7 @@ TICK_HZ = {"f405": 168_000_000, "m7": 25_000_000}
 
 @dataclass(frozen=True)
 class Hello:
-    """What a board says of itself. error: of opening its encoder. The rest are pixels, bytes, numbers."""
+    """What a board says of itself. error: of opening its encoder, or of its start in keyed mode. mode: 0 open, 1 keyed."""
 
     error: int
     height: int
@@ -32,6 +32,7 @@ class Hello:
     workspace_bytes: int
     tick_hz: int
     stack_bytes: int
+    mode: int
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class Report:
 
 @dataclass(frozen=True)
 class BoardReply:
-    """What the board read. confidence: in steps of 1/63; advice: 255 for none."""
+    """What the board read. confidence: in steps of 1/63; advice: 255 for none; sequence: of the frame."""
 
     status: int
     class_index: int
     confidence: int
     advice: int
+    sequence: int
 
 
 class Board:
@@ -71,7 +73,7 @@ class Board:
         self.send(struct.pack("<cHHBH", b"S", device, sequence, level, wait_ms) + image)
         self.check()
         bitstream, report = self.read(self.hello.bitstream_bytes), self.report()
-        error, *reply = struct.unpack("<BBHBB", self.read(6))
+        error, *reply = struct.unpack("<BBHBBI", self.read(10))
         return bitstream, report, None if error else BoardReply(*reply)
 
     def send(self, data: bytes) -> None:
@@ -103,22 +105,30 @@ class Board:
     def _greet(self) -> Hello:
         """Boards say who they are when they start; a byte sent before that would be lost."""
         error = self.read(1)[0]
-        return Hello(error, *struct.unpack("<8I", self.read(32)))
+        return Hello(error, *struct.unpack("<9I", self.read(36)))
 
 
 @contextmanager
-def emulated_board(kind: str, firmware: Path, radio: str = "null", timeout: float = 60) -> Iterator[Board]:
-    """Run the firmware under ``qemu-system-arm``; kind: a key of MACHINES; radio: QEMU's ``-serial`` for the radio port."""
-    with emulated_console(kind, firmware, radio, timeout) as console:
+def emulated_board(
+    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, counted: bool = True
+) -> Iterator[Board]:
+    """Run the firmware under ``qemu-system-arm``; kind: a key of MACHINES; radio: QEMU's ``-serial`` for the radio port.
+
+    counted: an instruction takes 1 ns of the board's time, so that reports count them; else its time is the clock's.
+    """
+    with emulated_console(kind, firmware, radio, timeout, counted) as console:
         yield Board(console, kind)
 
 
 @contextmanager
-def emulated_console(kind: str, firmware: Path, radio: str = "null", timeout: float = 60) -> Iterator[socket.socket]:
+def emulated_console(
+    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, counted: bool = True
+) -> Iterator[socket.socket]:
     """The console of any image on one of the boards."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(timeout)
-        command = ["qemu-system-arm", "-M", MACHINES[kind], "-nographic", "-monitor", "none", "-icount", "shift=0"]
+        command = ["qemu-system-arm", "-M", MACHINES[kind], "-nographic", "-monitor", "none"]
+        command += ["-icount", "shift=0"] if counted else []
         command += ["-kernel", str(firmware), "-serial", f"tcp:127.0.0.1:{server.getsockname()[1]}", "-serial", radio]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:

@@ -14,9 +14,10 @@ In favour of the rivals: no time for JPEG encoding, for the edge's network on th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from semantic_codec.report import write_json
 LINKS = ("lora-sf7", "lora-sf9", "lora-sf12", "802154", "ble-1m", "wifi-6m")
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1)
 RESULT = Path(__file__).parent / "results" / "latency.json"
+LOCAL = Path(__file__).parent / "results" / "local_network.json"
+"""Accuracy of int8 networks of as many multiply-accumulates as our encoders: rows of codec, macs and accuracy_percent."""
+
 DEVICE = 1
 
 
@@ -50,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--edge-runs", type=int, default=200, help="timed answers of the edge per cell (default: %(default)s)")
     parser.add_argument("--attempts", type=int, default=100, help="tries per packet before giving up (default: %(default)s)")
     parser.add_argument("--quality", type=int, default=75, help="of the JPEG files (default: %(default)s, Pillow's own)")
+    parser.add_argument("--transmit-ma", nargs="+", default=[], metavar="PART=MA", help="current of a radio while it sends, instead of that in semantic_codec/airtime.py: SX1276=29")
+    parser.add_argument("--run-ma", type=float, help="current of the board while it computes, instead of that in semantic_codec/boards.py")
     parser.add_argument("--instructions", type=int, help="of one encoding, instead of the measured ones")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -62,9 +68,14 @@ def main(argv: list[str] | None = None) -> int:
             allowed="at least 1 of each, quality 1 to 95", fix="change what is outside",
         )  # fmt: skip
     bundle, board, links = find_bundle(options.codec), find_board(options.board), [find_link(name) for name in options.links]
+    if options.run_ma is not None:
+        board = replace(board, run_ma=options.run_ma)
     instructions = options.instructions or read_measurement(bundle.manifest.name, board.core).instructions
     files = jpeg_sizes(bundle.manifest.training.get("data_set", ""), options.data, options.quality, options.images)
-    bench = Bench(bundle, board, instructions, files, options.quality, options.images, options.attempts, options.seed)
+    bench = Bench(
+        bundle, board, instructions, files, options.quality, options.images, options.attempts, options.seed,
+        currents(options.transmit_ma, links), local_accuracy(bundle.manifest.name),
+    )  # fmt: skip
     answers = measure_answers(bundle, BERS, options.images, options.edge_runs, options.seed)
     rows = [row for link in links for ber in BERS for row in bench.rows(link, ber, answers)]
     text = markdown(rows)
@@ -73,6 +84,27 @@ def main(argv: list[str] | None = None) -> int:
     if options.docs:
         rewrite(options.docs, text)
     return 0
+
+
+def currents(given: list[str], links: list[Link]) -> dict[str, float]:
+    """mA by radio part of "PART=MA". ConfigError: anything else, or a part that none of the links has."""
+    parts = sorted({link.radio.part for link in links if link.radio})
+    found = {}
+    for each in given:
+        part, _, milliamperes = each.partition("=")
+        try:
+            found[part] = float(milliamperes)
+        except ValueError:
+            found[part] = -1.0
+        if part not in parts or not found[part] > 0:
+            raise ConfigError(f"--transmit-ma is {each}", allowed=f"PART=MA, of {', '.join(parts)}", fix="give SX1276=29")
+    return found
+
+
+def local_accuracy(codec: str, path: Path = LOCAL) -> float | None:
+    """Percent, of a network of as many multiply-accumulates as the codec's encoder; None where nobody trained one."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return next((row["accuracy_percent"] for row in rows if row["codec"] == codec), None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +186,8 @@ class Bench:
     images: int
     attempts: int
     seed: int
+    transmit_ma: dict[str, float] = field(default_factory=dict)
+    local_accuracy_percent: float | None = None
 
     def rows(self, link: Link, ber: float, answers: dict[tuple[int, float], Answers]) -> list[dict[str, Any]]:
         # The same draws for every link and BER: cells differ by what is asked, not by luck.
@@ -195,6 +229,8 @@ class Bench:
         # Without a measured device, ours is what comes behind the encoder, and `device_ms` says so.
         p50, p99 = (1e3 * float(np.quantile(delivery.answer_s + (device_s or 0.0), q, method="inverted_cdf")) for q in (0.5, 0.99))
         energy_j = link.energy_j(float(delivery.on_air_s.mean()))
+        if link.radio and link.radio.part in self.transmit_ma:
+            energy_j *= self.transmit_ma[link.radio.part] / link.radio.transmit_ma
         return {
             "link": link.name,
             "ber": ber,
@@ -219,7 +255,7 @@ class Bench:
             "outcome": "not measured" if device_s is None else "arrives", "arrived_percent": 100.0,
             "latency_p50_ms": milliseconds, "latency_p99_ms": milliseconds, "device_ms": milliseconds,
             "on_air_bytes": 0.0, "on_air_ms": 0.0, "on_air_energy_mj": 0.0,
-            "device_energy_mj": self._device_energy_mj(device_s), "accuracy_percent": None,
+            "device_energy_mj": self._device_energy_mj(device_s), "accuracy_percent": self.local_accuracy_percent,
         }  # fmt: skip
 
     def _device_s(self) -> float | None:

@@ -34,12 +34,14 @@ def markdown(rows: list[Row]) -> str:
 
 
 def device_line(rows: list[Row]) -> str:
-    """How long the encoder takes, or that nobody measured it."""
+    """How long the encoder takes and how often the local network is right, or that nobody measured it."""
     local = next(row for row in rows if row["way"] == "local")
+    accuracy = local["accuracy_percent"]
+    right = f"The local network's accuracy is {NOT_MEASURED if accuracy is None else f'{accuracy:.2f} %'}."
     if local["device_ms"] is None:
-        return "The encoder's time on the device is not measured: the times of ours below are without it."
+        return f"The encoder's time on the device is not measured: the times of ours below are without it. {right}"
     energy = local["device_energy_mj"]
-    return f"The encoder takes {duration(local['device_ms'])}" + (f" and {energy:.3g} mJ on the device." if energy else ".")
+    return f"The encoder takes {duration(local['device_ms'])}" + (f" and {energy:.3g} mJ on the device. " if energy else ". ") + right
 
 
 def grid(rows: list[Row], cell: Callable[[Row], str]) -> str:

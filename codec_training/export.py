@@ -45,6 +45,7 @@ from semantic_codec.bundle import (
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import BundleError, NotFound
+from semantic_codec.key_file import read_key
 from semantic_codec.nn.edge import EdgeNetwork
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
@@ -58,14 +59,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", choices=("bundle", "c", "stm32"), default="bundle",
                         help="bundle: of a training run; c: a bundle's encoder as a .h and .c; stm32: as a firmware folder")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="where C or firmware goes (default: build/NAME)")
+    parser.add_argument("--key-file", metavar="FILE", type=Path, help="with --target stm32: a device's key, for a firmware that sends keyed frames")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where the training run lies (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundles go (default: RUNS/NAME/bundles)")
     parser.add_argument("--report", metavar="BOARD", help="write nothing; print what CONFIG, the name of a bundle or its folder, asks of a board")
     parser.add_argument("--link", help="with --report: the time on the air of this link only")
     arguments = parser.parse_args(argv)
+    if arguments.key_file and arguments.target != "stm32":
+        parser.error("--key-file is for a firmware; allowed: with --target stm32; fix: add that, or leave the key out")
     if arguments.target != "bundle":
-        return export_device(arguments.config, arguments.target, arguments.output)
+        return export_device(arguments.config, arguments.target, arguments.output, arguments.key_file)
     if arguments.report:
         return print_report(arguments.config, arguments.report, arguments.link)
     config = load_config(arguments.config)
@@ -76,11 +80,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def export_device(name: str, target: str, output: str | None) -> int:
+def export_device(name: str, target: str, output: str | None, key_file: Path | None = None) -> int:
     """Write the C pair or the firmware folder of a bundle, and print the paths."""
+    key = None if key_file is None else read_key(key_file)
     bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
     folder = Path(output or Path("build") / bundle.manifest.name)
-    for path in (write_c if target == "c" else write_firmware)(bundle, folder):
+    for path in write_c(bundle, folder) if target == "c" else write_firmware(bundle, folder, key):
         print(path)
     return 0
 

@@ -2,6 +2,7 @@
 
     weaklink export cifar10 --target c --output DIR        DIR/weaklink_cifar10.h, DIR/weaklink_cifar10.c
     weaklink export cifar10 --target stm32 --output DIR    the same, the library, the firmware and its Makefile
+    ... --target stm32 --key-file FILE                     a firmware that sends keyed frames; key.h holds the secret
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from codec_training.device_memory import workspace_bytes
 from semantic_codec.bundle import Bundle
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import NotFound
+from semantic_codec.keyed import DeviceKey
 
+KEY = "key.h"
 LIBRARY = Path(__file__).resolve().parents[1] / "device_client" / "stm32"
 
 
@@ -27,17 +30,22 @@ def write_c(bundle: Bundle, folder: Path) -> list[Path]:
     return paths
 
 
-def write_firmware(bundle: Bundle, folder: Path) -> list[Path]:
-    """Write a folder in which ``make`` builds the firmware of this bundle. NotFound: the C library is not installed."""
+def write_firmware(bundle: Bundle, folder: Path, key: DeviceKey | None = None) -> list[Path]:
+    """Write a folder in which ``make`` builds the firmware of this bundle, in keyed mode where there is a key.
+
+    NotFound: the C library is not installed.
+    """
     if not LIBRARY.is_dir():
         raise NotFound(f"there is no C library at {LIBRARY}", allowed="a checkout", fix="clone the repository and export from there")
     for part in ("include", "src"):
         shutil.copytree(LIBRARY / part, folder / "library" / part, dirs_exist_ok=True)
     shutil.copytree(LIBRARY / "firmware", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("build", "codec"))
     makefile = folder / "Makefile"
-    makefile.write_text(makefile.read_text().replace("LIBRARY ?= ..", "LIBRARY ?= library"))
-    paths = write_c(bundle, folder)
-    return [*paths, write_codec(bundle, folder), makefile]
+    text = makefile.read_text().replace("LIBRARY ?= ..", "LIBRARY ?= library")
+    makefile.write_text(text if key is None else text.replace("MODE ?= open", "MODE ?= keyed"))
+    paths = [*write_c(bundle, folder), write_codec(bundle, folder), makefile]
+    (folder / KEY).unlink(missing_ok=True)  # of an earlier export: nothing would say that it is still there
+    return paths if key is None else [*paths, write_key(key, folder)]
 
 
 def write_codec(bundle: Bundle, folder: Path) -> Path:
@@ -49,6 +57,26 @@ def write_codec(bundle: Bundle, folder: Path) -> Path:
     lines += [f"#define CODEC_{name} {upper}_{name}" for name in names]
     lines += [f"#define CODEC_ENCODER {stem}_encoder", f"#define CODEC_HASH {stem}_hash", "", "#endif", ""]
     path.write_text("\n".join(lines))
+    return path
+
+
+def write_key(key: DeviceKey, folder: Path) -> Path:
+    """``key.h`` with the device's secret, which only its owner may read."""
+    path = folder / KEY
+    path.touch(mode=0o600)
+    path.write_text(f"""\
+/* The secret of one device: keep it out of version control. Its key's id is {key.key_id.hex()}. */
+#ifndef KEY_H
+#define KEY_H
+
+#include <stdint.h>
+
+static const uint8_t DEVICE_SECRET[{len(key.secret)}] = {{
+{_rows(key.secret)}
+}};
+
+#endif
+""")
     return path
 
 

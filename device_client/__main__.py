@@ -41,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("paths", nargs="*", metavar="IMAGE", help="image files, or folders; class folders give the labels")
     made.add_argument("--recording", action="store_true", help="send the codec's recording: real bitstreams with labels")
     made.add_argument("--codec", default="cifar10", metavar="NAME", help="bundle, by name or folder (default: cifar10)")
-    made.add_argument("--to", metavar="HOST:PORT", help="edge or link emulator (default: 127.0.0.1, the edge's own port)")
+    made.add_argument("--to", metavar="HOST:PORT", help="edge or link emulator (default: 127.0.0.1, the edge's own port); with serial also a port of this machine, as /dev/ttyUSB0")
+    made.add_argument("--baud", type=int, metavar="N", help="of a serial port of this machine (default: 115200)")
     made.add_argument("--transport", choices=transport_names(), default="udp", help="default: udp, raw frames")
     made.add_argument("--level", type=int, help="prefix to send, by number (default: the longest)")
     made.add_argument("--count", type=int, metavar="N", help="stop after N images")
@@ -138,6 +139,10 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.sequence_file is not None and options.key_file is None:
         raise ConfigError("--sequence-file is given alone", allowed="with --key-file", fix="add --key-file, or leave it out")
+    if options.baud is not None and options.transport != "serial":
+        raise InvalidRequest(
+            f"--baud is given with {options.transport}", allowed="serial only", fix="leave it out, or add --transport serial"
+        )
     if options.ber_estimate is not None and options.transport != "grpc":
         raise InvalidRequest(
             f"--ber-estimate is given with {options.transport}",
@@ -155,6 +160,7 @@ def _device(bundle: Bundle, options: argparse.Namespace) -> Device:
         timeout_s=DEFAULT_TIMEOUT_S[options.transport] if options.timeout is None else options.timeout,
         retries=options.retries,
         damage=None if options.ber is None else BitFlips(options.ber, options.seed),
+        **({} if options.baud is None else {"baud": options.baud}),
         **_keyed(options),
     )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 
 from device_client.messages import Answer, Delivery, Request
 from device_client.refusals import refusal
-from device_client.transports import Transport
+from device_client.sequences import SequenceFile
+from device_client.transports import Transport, check_patience
 from device_client.window import Line, exchange
-from device_client.wire import Wire
+from device_client.wire import Wire, create_wire
 from semantic_codec.errors import DeadlineExceeded, InvalidRequest, Unavailable, WeaklinkError
+from semantic_codec.keyed import DeviceKey
 from semantic_codec.reply import Reply, ReplyStatus
 
 # The edge recognises a repeat among a device's last 64 frames: more under way, and a repeat could be taken for new.
@@ -73,12 +76,34 @@ class FrameLine(Line):
 
 
 class FrameTransport(Transport):
-    """A transport over a :class:`FrameLine`, which the subclass makes."""
+    """A transport over a :class:`FrameLine`, which the subclass opens.
 
-    def __init__(self, line: FrameLine, timeout_s: float, retries: int, clock: Callable[[], float] = time.monotonic):
-        self.address, self.timeout_s, self.retries = line.address, timeout_s, retries
-        self.sequence_bits = line.wire.sequence_bits
-        self._line, self._clock = line, clock
+    timeout_s: wait for a reply per transmission. retries: repeats after silence, of the same frame in open mode. damage:
+    bytes -> bytes, applied to everything on its way out. key and sequences: keyed mode, with the device's key (64
+    hexadecimal digits or a :class:`DeviceKey`) and the file that keeps its sequences.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = 1.0,
+        retries: int = 2,
+        damage: Callable[[bytes], bytes] | None = None,
+        key: DeviceKey | str | None = None,
+        sequences: SequenceFile | str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        check_patience(timeout_s, retries)
+        self.address, self.timeout_s, self.retries = address, timeout_s, retries
+        wire = create_wire(key, sequences)
+        self.sequence_bits = wire.sequence_bits
+        self._clock = clock
+        self._line = self.open_line(address, wire, damage or bytes, timeout_s)
+
+    @abstractmethod
+    def open_line(self, address: str, wire: Wire, damage: Callable[[bytes], bytes], timeout_s: float) -> FrameLine:
+        """The line to the address; :class:`Unavailable` where it cannot be opened."""
 
     @property
     def unreadable_replies(self) -> int:

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-import time
 from collections.abc import Callable
 
 from device_client.frame_transport import FrameLine, FrameTransport, unreachable
 from device_client.messages import Answer
-from device_client.sequences import SequenceFile
-from device_client.transports import check_patience, split_address
-from device_client.wire import Wire, create_wire
+from device_client.transports import split_address
+from device_client.wire import Wire
 from semantic_codec.errors import WeaklinkError
-from semantic_codec.keyed import DeviceKey
 
 LARGEST_REPLY = 2048
 
 
 class UdpTransport(FrameTransport):
-    """One UDP socket to an edge, gateway or link emulator.
+    """One UDP socket to an edge, gateway or link emulator. address: "HOST:PORT"; settings as of `FrameTransport`."""
 
-    address: "HOST:PORT". timeout_s: wait for a reply per transmission. retries: repeats after silence, of the same
-    frame in open mode. damage: bytes -> bytes, applied to every frame on its way out. key and sequences: keyed mode, with the
-    device's key (64 hexadecimal digits or a :class:`DeviceKey`) and the file that keeps its sequences.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float = 1.0,
-        retries: int = 2,
-        damage: Callable[[bytes], bytes] | None = None,
-        key: DeviceKey | str | None = None,
-        sequences: SequenceFile | str | os.PathLike[str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        check_patience(timeout_s, retries)
-        line = _UdpLine(address, create_wire(key, sequences), damage or bytes, timeout_s)
-        super().__init__(line, timeout_s, retries, clock)
+    def open_line(self, address: str, wire: Wire, damage: Callable[[bytes], bytes], timeout_s: float) -> FrameLine:
+        return _UdpLine(address, wire, damage, timeout_s)
 
 
 class _UdpLine(FrameLine):

@@ -23,18 +23,27 @@ class Radio:
     source: str
 
     @property
+    def part(self) -> str:
+        return self.name.partition(",")[0]
+
+    @property
     def watts(self) -> float:
         return self.transmit_ma * self.volts / 1e3
 
 
-SX1276 = Radio("SX1276, +13 dBm", 29.0, 3.3, "Semtech SX1276/77/78/79 data sheet, power consumption: IDDT, RFO pin, +13 dBm")
+SX1276 = Radio(
+    "SX1276, +13 dBm", 29.0, 3.3,
+    "assumed, after the power consumption table of the Semtech SX1276/77/78/79 data sheet (RFO pin, +13 dBm); "
+    "`weaklink bench latency --transmit-ma SX1276=MA` changes it",
+)  # fmt: skip
 NRF52840 = Radio(
     "nRF52840, 0 dBm", 6.4, 3.0,
     "Nordic nRF52840 product specification, current consumption: I_RADIO_TX1 (1 Mbit/s) and I_RADIO_TX5 (802.15.4), DC/DC",
 )  # fmt: skip
 ESP32 = Radio(
     "ESP32, +16 dBm", 190.0, 3.3,
-    "Espressif ESP32 data sheet, RF power consumption: 802.11g at 54 Mbit/s; it gives none at 6 Mbit/s",
+    "Espressif ESP32 data sheet, RF power consumption: 802.11g at 54 Mbit/s, a mean at 50 % duty cycle; "
+    "it gives none at 6 Mbit/s",
 )  # fmt: skip
 
 

@@ -39,7 +39,8 @@ BOARDS: dict[str, Board] = {
     board.name: board
     for board in (
         Board("stm32f405", "STM32F405, Cortex-M4F at 168 MHz", "f405", 168e6,
-              "ST DS8626: 168 MHz; run mode, ART accelerator on, peripherals off, 25 °C, typical: 40 mA", run_ma=40.0),
+              "ST DS8626: 168 MHz; 40 mA assumed, after its table of run mode with the ART accelerator and without "
+              "peripherals (typical, 25 °C); `weaklink bench latency --run-ma MA` changes it", run_ma=40.0),
         Board("stm32f746", "STM32F746, Cortex-M7 at 216 MHz", "m7", 216e6, "ST DS10916: 216 MHz"),
         Board("stm32h743", "STM32H743, Cortex-M7 at 480 MHz", "m7", 480e6, "ST DS12110: 480 MHz"),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -13,10 +15,10 @@ from tests.conftest import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
-def make(*arguments: str) -> str:
+def make(*arguments: str, timeout: float = 30) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=timeout
     ).stdout
 
 
@@ -43,6 +45,17 @@ def test_a_missing_python_is_named(tmp_path):
     )
     assert ended.returncode == 2
     assert "error: no python0.0 on PATH; fix: " in ended.stderr
+
+
+def test_firmware_builds_both_boards(tmp_path):
+    for tool in ("arm-none-eabi-gcc", "arm-none-eabi-size"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}, which is not on PATH")
+    (stamp := tmp_path / "installed").touch()  # this interpreter has the package already
+    made = tmp_path / "firmware"
+    make("firmware", "CODEC=digits", f"FIRMWARE={made}", f"RUN={sys.executable}", f"STAMP={stamp}", timeout=100)
+    for board in ("f405", "m7"):
+        assert (made / "build" / f"weaklink-{board}.elf").read_bytes().startswith(b"\x7fELF")
 
 
 @pytest.mark.parametrize("name", [".ci/run"])

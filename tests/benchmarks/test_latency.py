@@ -6,10 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import latency
-from benchmarks.latency_tables import BEGIN, END, best, duration, rewrite
+from benchmarks.latency_tables import BEGIN, END, best, device_line, duration, rewrite
+from benchmarks.transfers import Delivery
 from channel_emulator.emulator import Emulator
 from semantic_codec.airtime import find_link
 from semantic_codec.bundle import find_bundle
@@ -57,9 +59,33 @@ def test_what_is_not_at_hand_reads_not_measured(tmp_path, monkeypatch):
     assert cell["ours, 8 B"]["device_ms"] is None and cell["ours, 8 B"]["latency_p50_ms"] > 0
 
 
+def test_a_local_network_that_was_trained_is_right_as_often_as_its_file_says(tmp_path):
+    path = tmp_path / "local_network.json"
+    assert latency.local_accuracy("digits", path) is None
+    path.write_text(json.dumps({"rows": [{"codec": "digits", "macs": 250_000, "accuracy_percent": 97.5}]}))
+    assert latency.local_accuracy("digits", path) == 97.5 and latency.local_accuracy("cifar10", path) is None
+    bench = latency.Bench(find_bundle("digits"), latency.find_board("stm32f405"), 1000, None, 75, 10, 100, 0, {}, 97.5)
+    row = bench._local(find_link("ble-1m"), 0.0)
+    assert row["accuracy_percent"] == 97.5 and "accuracy is 97.50 %" in device_line([row])
+    assert "accuracy is not measured" in device_line([row | {"accuracy_percent": None}])
+
+
+def test_another_current_changes_the_energy_in_proportion():
+    link, delivery = find_link("lora-sf7"), Delivery(np.ones(2), np.ones(2), np.ones(2))
+    fields = find_bundle("digits"), latency.find_board("stm32f405"), None, None, 75, 10, 100, 0
+    usual, twice = (
+        latency.Bench(*fields, transmit_ma)._row(link, 0.0, "ours", 26, delivery, encodes=False)["on_air_energy_mj"]
+        for transmit_ma in ({}, latency.currents(["SX1276=58"], [link]))
+    )
+    assert twice == pytest.approx(2 * usual) and usual == pytest.approx(29 * 3.3)
+
+
 def test_nonsense_is_refused():
     with pytest.raises(ConfigError, match="quality 0"):
         latency.main([*QUICK, "--quality", "0"])
+    for given in ("CC1101=10", "SX1276", "SX1276=-1"):
+        with pytest.raises(ConfigError, match="PART=MA, of SX1276"):
+            latency.currents([given], [find_link("lora-sf7")])
 
 
 def test_a_page_without_marks_is_refused(tmp_path):

@@ -29,7 +29,7 @@ def images() -> np.ndarray:
 def edge(tiny: Bundle) -> Iterator[dict[str, str]]:
     """Addresses of an edge that serves the codec."""
     root = str(tiny.folder.parents[1])
-    ports = ["--grpc-port", "0", "--udp-port", "0", "--http-port", "0", "--threads", "1"]
+    ports = ["--grpc-port", "0", "--udp-port", "0", "--http-port", "0", "--serial-port", "0", "--threads", "1"]
     with Service(["serve", *ports, "--bundles", root]) as service:
         yield service.ready
 

@@ -8,6 +8,7 @@ target_sources(usermod_weaklink INTERFACE
     ${WEAKLINK_LIBRARY}/src/wl_depthwise.c
     ${WEAKLINK_LIBRARY}/src/wl_encoder.c
     ${WEAKLINK_LIBRARY}/src/wl_full.c
+    ${WEAKLINK_LIBRARY}/src/wl_key.c
     ${WEAKLINK_LIBRARY}/src/wl_plan.c
     ${WEAKLINK_LIBRARY}/src/wl_program.c
 )

@@ -6,5 +6,5 @@ WEAKLINK_LIBRARY := $(abspath $(USERMOD_DIR)/../../stm32)
 
 SRC_USERMOD_C += $(WEAKLINK_DIR)/modweaklink.c
 SRC_USERMOD_LIB_C += $(addprefix $(WEAKLINK_LIBRARY)/src/, \
-	wl_depthwise.c wl_encoder.c wl_full.c wl_plan.c wl_program.c)
+	wl_depthwise.c wl_encoder.c wl_full.c wl_key.c wl_plan.c wl_program.c)
 CFLAGS_USERMOD += -I$(WEAKLINK_LIBRARY)/include -I$(WEAKLINK_LIBRARY)/src

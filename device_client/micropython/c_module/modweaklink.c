@@ -1,12 +1,15 @@
-/* MicroPython module _weaklink: the C library's encoder.
+/* MicroPython module _weaklink: the C library's encoder and ciphers.
  *
  *     encoder = _weaklink.Encoder(program)    # the bytes of encoder.bin; used where they lie
  *     height, width, symbols, bits_per_symbol, bitstream_bytes = encoder.shape()
- *     encoder.run(image, bitstream)           # RGB bytes; a bytearray of bitstream_bytes */
+ *     encoder.run(image, bitstream)           # RGB bytes; a bytearray of bitstream_bytes
+ *     _weaklink.chacha20(key, counter, nonce) # 64 bytes
+ *     _weaklink.blake2s(key, message, size)   # keyed, of 1 to 64 bytes */
 #include "py/obj.h"
 #include "py/runtime.h"
 
 #include "wl_encoder.h"
+#include "wl_key.h"
 
 typedef struct {
     mp_obj_base_t base;
@@ -21,7 +24,8 @@ static void check(wl_error error)
     case WL_OK: return;
     case WL_ERROR_PROGRAM: mp_raise_ValueError(MP_ERROR_TEXT("not a whole encoder.bin"));
     case WL_ERROR_RANGE: mp_raise_ValueError(MP_ERROR_TEXT("encoder.bin whose sums are not proven to fit"));
-    default: mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("the encoder says %d"), (int)error);
+    case WL_ERROR_LENGTH: mp_raise_ValueError(MP_ERROR_TEXT("a length that is not allowed"));
+    default: mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("error %d of the C library"), (int)error);
     }
 }
 
@@ -78,9 +82,40 @@ static MP_DEFINE_CONST_DICT(encoder_locals, encoder_locals_table);
 static MP_DEFINE_CONST_OBJ_TYPE(encoder_type, MP_QSTR_Encoder, MP_TYPE_FLAG_NONE, make_new, encoder_make_new,
                                 locals_dict, &encoder_locals);
 
+/* The bytes of an argument, which must be as many. */
+static const uint8_t *exactly(mp_obj_t object, size_t bytes)
+{
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(object, &info, MP_BUFFER_READ);
+    check(info.len == bytes ? WL_OK : WL_ERROR_LENGTH);
+    return info.buf;
+}
+
+static mp_obj_t weaklink_chacha20(mp_obj_t key, mp_obj_t counter, mp_obj_t nonce)
+{
+    uint8_t block[WL_BLOCK_BYTES];
+    check(wl_chacha20(exactly(key, WL_SECRET_BYTES), (uint32_t)mp_obj_get_int_truncated(counter), exactly(nonce, 12), block));
+    return mp_obj_new_bytes(block, sizeof block);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(weaklink_chacha20_obj, weaklink_chacha20);
+
+static mp_obj_t weaklink_blake2s(mp_obj_t key, mp_obj_t message_in, mp_obj_t size)
+{
+    uint8_t digest[32];
+    mp_buffer_info_t message;
+    mp_get_buffer_raise(message_in, &message, MP_BUFFER_READ);
+    const mp_int_t bytes = mp_obj_get_int(size);
+    check(bytes < 1 || bytes > (mp_int_t)sizeof digest ? WL_ERROR_LENGTH : WL_OK);
+    check(wl_blake2s(exactly(key, WL_SECRET_BYTES), message.buf, message.len, digest, (size_t)bytes));
+    return mp_obj_new_bytes(digest, (size_t)bytes);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(weaklink_blake2s_obj, weaklink_blake2s);
+
 static const mp_rom_map_elem_t weaklink_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__weaklink)},
     {MP_ROM_QSTR(MP_QSTR_Encoder), MP_ROM_PTR(&encoder_type)},
+    {MP_ROM_QSTR(MP_QSTR_chacha20), MP_ROM_PTR(&weaklink_chacha20_obj)},
+    {MP_ROM_QSTR(MP_QSTR_blake2s), MP_ROM_PTR(&weaklink_blake2s_obj)},
 };
 static MP_DEFINE_CONST_DICT(weaklink_globals, weaklink_globals_table);
 

@@ -5,17 +5,15 @@ import time
 from . import errors
 from .bundle import Bundle, cut_to_level, level_of
 from .encoder import Encoder
-from .frame import ANSWERED, BUSY, ReplyReader, encode_frame
-from .header_code import check
+from .frame import ANSWERED, BUSY, SEQUENCES, OpenWire
 from .transports import UdpTransport, split_address
 
-SEQUENCES = 4096
 _REFUSALS = {
     1: ("InvalidRequest", "is of an unknown version", "the versions that the edge reads", "update the edge"),
     2: ("NotFound", "is of a codec that does not serve", "the codecs of GET /v1/codecs", "install its bundle there"),
     3: ("InvalidRequest", "is of an unknown level", "the codec's levels", "use the same bundle on both ends"),
     4: ("EncoderMismatch", "does not match the edge's decoder", "its encoder.bin", "use one bundle on both ends"),
-    5: ("InvalidRequest", "has a wrong length", "18 bytes and the level's payload", "use the same bundle on both ends"),
+    5: ("InvalidRequest", "has a wrong length", "the header's bytes and the level's payload", "use the same bundle on both ends"),
     6: ("DeadlineExceeded", "was not answered in time", "a less busy edge", "send at a lower rate"),
 }
 
@@ -36,12 +34,14 @@ class Device:
 
     codec: a :class:`Bundle` or the folder of one. transport: a transport object, or "udp" with `address`. device: 0 to
     65535. feedback: the edge's HTTP address, for ground truth. first_sequence: by default random, so that a device that
-    starts again does not repeat recent numbers.
+    starts again does not repeat recent numbers. key and sequences: keyed mode, with the device's key (64 hexadecimal digits)
+    and the file that keeps its sequences.
 
     Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
     """
 
-    def __init__(self, codec, transport, address=None, *, device=1, feedback=None, first_sequence=None, **settings):
+    def __init__(self, codec, transport, address=None, *, device=1, feedback=None, first_sequence=None, key=None,
+                 sequences=None, **settings):  # fmt: skip
         self.bundle = Bundle(codec) if isinstance(codec, str) else codec
         if not 0 <= device <= 0xFFFF:
             raise errors.InvalidRequest("the device number is %r" % device, "0 to 65535", "number devices in 16 bits")
@@ -57,8 +57,7 @@ class Device:
             transport = UdpTransport(address, **settings)
         self.transport = transport
         self._feedback = feedback
-        self._check = check(self.encoder.hash)
-        self._replies = ReplyReader(device)
+        self._wire = _wire(key, sequences, device)
         self._sequence = (_random() if first_sequence is None else first_sequence) % SEQUENCES
 
     def __enter__(self):
@@ -76,9 +75,23 @@ class Device:
         level, payload = self._payload(content, level)
         sequence = self._sequence
         self._sequence = (sequence + 1) % SEQUENCES
-        frame = encode_frame(self.bundle.codec_id, level.number, self.number, sequence, payload, self._check)
+        sent = []
+
+        def next_frame():
+            number = self._wire.numbered(sequence)
+            if number not in sent:
+                sent.append(number)
+            return self._wire.frame(self.bundle.codec_id, level.number, number, payload, self.encoder.hash)
+
+        def read(data):
+            for number in sent:
+                reply = self._wire.read(data, number)
+                if reply is not None:
+                    return reply
+
         since = time.ticks_ms()
-        reply, attempts = self.transport.exchange(frame, lambda data: self._replies.read(data, sequence))
+        reply, attempts = self.transport.exchange(next_frame, read, self._wire.reply_bytes)
+        sequence = sent[0] if reply is None else reply.sequence
         if reply is None:
             raise errors.DeadlineExceeded(
                 "no reply to frame %d after %d transmissions" % (sequence, attempts),
@@ -123,6 +136,20 @@ class Device:
             ),
             "pass RGB bytes of the codec's size, or the whole payload of a level",
         )
+
+
+def _wire(key, sequences, device):
+    if key is None and sequences is None:
+        return OpenWire(device)
+    if key is None or sequences is None:
+        raise errors.InvalidRequest(
+            "there are sequences without a key" if key is None else "there is a key, but nowhere to keep sequences",
+            "both, for keyed mode, or neither, for open mode",
+            'pass key="64 hexadecimal digits" and sequences="a file of this device"',
+        )
+    from .keyed import KeyedWire
+
+    return KeyedWire(key, sequences, device)
 
 
 def _refusal(reason, sequence):

@@ -1,12 +1,15 @@
 """The tail-biting convolutional code of headers and replies, the check inside it, and the order of bits on the air.
 
-docs/wire-format.md gives the format. 56 bits are coded as 144: rate 1/3, 256 states, every seventh bit dropped.
+docs/wire-format.md gives the format. Rate 1/3, 256 states, some bits dropped: blocks of 7 bytes, open mode's, are coded as
+18, those of 11, keyed mode's, as 28.
 """
 
 from array import array
 
-BLOCK_BYTES, CODED_BYTES = 7, 18
-INFO_BITS, CODED_BITS = 56, 144
+_CODED_BYTES = {7: 18, 11: 28}
+_STRIDES = {18: 89, 28: 139}
+"""By coded bytes: header bits are sent at multiples of so many places."""
+
 _GENERATORS = (0o557, 0o663, 0o711)
 _FORBIDDEN = 20000  # far above any true path's cost
 
@@ -42,19 +45,20 @@ def with_check(packed, start):
 
 
 def encode_block(block):
-    """7 bytes -> 18 bytes of coded bits."""
-    coded = bytearray(CODED_BYTES)
-    state = block[BLOCK_BYTES - 1]  # the last eight bits stand before the first: the newest is the lowest
+    """7 or 11 bytes -> 18 or 28 bytes of coded bits."""
+    coded = bytearray(_CODED_BYTES[len(block)])
+    most, all = 8 * len(coded), 24 * len(block)
+    state = block[-1]  # the last eight bits stand before the first: the newest is the lowest
     drop = place = 0
-    for step in range(INFO_BITS):
+    for step in range(8 * len(block)):
         bit = block[step >> 3] >> (7 - (step & 7)) & 1
         # Both ends of every generator are 1: the newest and the oldest bit each turn all three over.
         triple = _OUTPUTS[state & 127] ^ (7 if state >> 7 ^ bit else 0)
         state = (state << 1 | bit) & 255
         for k in (4, 2, 1):
-            drop += 144
-            if drop >= 168:
-                drop -= 168
+            drop += most
+            if drop >= all:
+                drop -= all
                 if triple & k:
                     coded[place >> 3] |= 128 >> (place & 7)
                 place += 1
@@ -62,18 +66,18 @@ def encode_block(block):
 
 
 def spread(coded, payload):
-    """The bits of header and payload in their order on the air: 18 + len(payload) bytes."""
-    payload_bits = 8 * len(payload)
-    total = CODED_BITS + payload_bits
+    """The bits of header and payload in their order on the air: as many bytes as both together."""
+    header_bits, payload_bits = 8 * len(coded), 8 * len(payload)
+    total, header_step = header_bits + payload_bits, _STRIDES[len(coded)]
     step = stride(payload_bits)
     air = bytearray(total >> 3)
     accumulator = header = body = 0
     for place in range(total):
-        accumulator += CODED_BITS
+        accumulator += header_bits
         if accumulator >= total:
             accumulator -= total
             bit = coded[header >> 3] << (header & 7) & 128
-            header = (header + 89) % CODED_BITS
+            header = (header + header_step) % header_bits
         else:
             bit = payload[body >> 3] << (body & 7) & 128
             body = (body + step) % payload_bits
@@ -100,19 +104,19 @@ class BlockDecoder:
     Works in 5 KB that it keeps; costs are numbers of wrong bits, all in small integers.
     """
 
-    LIST_SIZE = 4
-
-    def __init__(self):
-        self._choices = bytearray(INFO_BITS * 32)
+    def __init__(self, block_bytes=7, list_size=4):
+        self.block_bytes, self.bits, self.coded_bytes = block_bytes, 8 * block_bytes, _CODED_BYTES[block_bytes]
+        self._list_size = list_size
+        self._choices = bytearray(self.bits * 32)
         self._metric, self._next = array("H", bytes(512)), array("H", bytes(512))
         self._costs = [0] * 8
-        self._margins, self._watched = [0] * INFO_BITS, bytearray(INFO_BITS)
-        self._received, self._most = bytearray(INFO_BITS), bytearray(INFO_BITS)
+        self._margins, self._watched = [0] * self.bits, bytearray(self.bits)
+        self._received, self._most = bytearray(self.bits), bytearray(self.bits)
 
     def decode(self, coded, known):
-        """The cheapest path and the runners-up that leave it once, cheapest first: blocks of 7 bytes.
+        """The cheapest path and the runners-up that leave it once, cheapest first: blocks of 7 or 11 bytes.
 
-        coded: 18 bytes in the code's order. known: 56 entries of 0, 1, or 2 where unknown.
+        coded: 18 or 28 bytes in the code's order. known: as many entries as bits: 0, 1, or 2 where unknown.
         """
         start = _end_of_known_run(known)
         state = 0
@@ -120,16 +124,16 @@ class BlockDecoder:
             state = state << 1 | known[step]
         self._receive(coded)
         self._lap(known, start, state, False)
-        path = bytearray(BLOCK_BYTES)
+        path = bytearray(self.block_bytes)
         self._trace(start, state, -1, path)
         yield path
         # A second lap along the path found tells where leaving it costs least: cheaper than to note it everywhere.
         margins = self._margins
         self._watch(start, state, path)
         self._lap(known, start, state, True)
-        for _ in range(self.LIST_SIZE - 1):
+        for _ in range(self._list_size - 1):
             deviation = 0
-            for turn in range(1, INFO_BITS):
+            for turn in range(1, self.bits):
                 if margins[turn] < margins[deviation]:
                     deviation = turn
             if margins[deviation] >= _FORBIDDEN // 2:
@@ -141,12 +145,13 @@ class BlockDecoder:
     def _receive(self, coded):
         """Received bits by step, in three bits of which `most` tells those that were sent."""
         drop = place = 0
-        for step in range(INFO_BITS):
+        sent, all = 8 * self.coded_bytes, 3 * self.bits
+        for step in range(self.bits):
             received = most = 0
             for k in (4, 2, 1):
-                drop += 144
-                if drop >= 168:
-                    drop -= 168
+                drop += sent
+                if drop >= all:
+                    drop -= all
                     most |= k
                     if coded[place >> 3] << (place & 7) & 128:
                         received |= k
@@ -164,8 +169,8 @@ class BlockDecoder:
 
     def _watch(self, start, state, path):
         """The states along a path, turn by turn."""
-        for turn in range(INFO_BITS):
-            step = (start + turn) % INFO_BITS
+        for turn in range(self.bits):
+            step = (start + turn) % self.bits
             state = (state << 1 | path[step >> 3] >> (7 - (step & 7)) & 1) & 255
             self._watched[turn] = state
 
@@ -178,8 +183,8 @@ class BlockDecoder:
         for j in range(256):
             metric[j] = _FORBIDDEN
         metric[state] = 0
-        for turn in range(INFO_BITS):
-            step = (start + turn) % INFO_BITS
+        for turn in range(self.bits):
+            step = (start + turn) % self.bits
             most = self._step_costs(step)
             bit = known[step]
             base = turn * 32
@@ -222,11 +227,11 @@ class BlockDecoder:
 
     def _trace(self, start, state, deviation, path):
         """Walk back from `state`, leaving the survivor at one turn; the input bits into `path`."""
-        for index in range(BLOCK_BYTES):
+        for index in range(self.block_bytes):
             path[index] = 0
         choices = self._choices
-        for turn in range(INFO_BITS - 1, -1, -1):
-            step = (start + turn) % INFO_BITS
+        for turn in range(self.bits - 1, -1, -1):
+            step = (start + turn) % self.bits
             if state & 1:
                 path[step >> 3] |= 128 >> (step & 7)
             # Two bits for each pair of states, those of four pairs in a byte, the first in its highest bits.
@@ -239,8 +244,34 @@ class BlockDecoder:
 def _end_of_known_run(known):
     """Where the first run of eight known bits ends."""
     run = 0
-    for place in range(INFO_BITS):
-        run = run + 1 if known[place] < 2 else 0
+    for place, bit in enumerate(known):
+        run = run + 1 if bit < 2 else 0
         if run == 8:
             return place + 1
     raise ValueError("eight bits in a row must be known")
+
+
+class ReplyBits:
+    """Replies of one mode as they arrive, undone to what may have been sent."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+        self._coded = bytearray(decoder.coded_bytes)
+        self._known = bytearray(b"\x02" * decoder.bits)
+
+    def candidates(self, data, mode, sequence, sequence_bits):
+        """Blocks with this mode and sequence, the likeliest first; none for data of another length."""
+        coded, known, bits = self._coded, self._known, 8 * self._decoder.coded_bytes
+        if len(data) != len(coded):
+            return ()
+        place, step = 0, _STRIDES[len(coded)]
+        for index in range(len(coded)):
+            coded[index] = 0
+        for index in range(bits):
+            if data[index >> 3] << (index & 7) & 128:
+                coded[place >> 3] |= 128 >> (place & 7)
+            place = (place + step) % bits
+        known[0], known[1] = mode >> 1, mode & 1
+        for bit in range(sequence_bits):
+            known[4 + bit] = sequence >> (sequence_bits - 1 - bit) & 1
+        return self._decoder.decode(coded, known)

@@ -3,7 +3,6 @@
 import time
 
 from .errors import InvalidRequest, Unavailable
-from .frame import REPLY_BYTES
 
 SYNC = b"\xfa\xf3\x20"
 _SYNC_WORD, _SYNC_ERRORS = 0xFAF320, 5
@@ -24,13 +23,14 @@ class Transport:
         self.timeout_s, self.retries = timeout_s, retries
         self.unreadable = 0
 
-    def exchange(self, frame, read):
-        """Send a frame and wait: (what `read` makes of the first reply, transmissions), None where none came.
+    def exchange(self, next_frame, read, reply_bytes):
+        """Send and wait: (what `read` makes of the first reply, transmissions), None where none came.
 
-        read: 18 bytes -> a reply, or None where they are none.
+        next_frame: makes the frame of each transmission. read: reply_bytes bytes -> a reply, or None where they are none.
         """
+        self._expected(reply_bytes)
         for attempt in range(self.retries + 1):
-            self._send(frame)
+            self._send(next_frame())
             since = time.ticks_ms()
             while True:
                 left = int(self.timeout_s * 1000) - time.ticks_diff(time.ticks_ms(), since)
@@ -47,6 +47,9 @@ class Transport:
         return None, self.retries + 1
 
     def close(self):
+        pass
+
+    def _expected(self, reply_bytes):
         pass
 
     def _found(self):
@@ -67,9 +70,14 @@ class StreamTransport(Transport):
         self._stream = stream
         self._word = 0
         self._count = 0
-        self._recent = bytearray(REPLY_BYTES)
+        self._recent = bytearray(0)
         self._due = []  # counts of bytes at which a reply may be complete
         self._waiting = b""
+
+    def _expected(self, reply_bytes):
+        if len(self._recent) != reply_bytes:
+            self._recent = bytearray(reply_bytes)
+            self._due.clear()
 
     def _send(self, frame):
         data = memoryview(SYNC + bytes(frame))
@@ -82,14 +90,15 @@ class StreamTransport(Transport):
             self._waiting = self._stream.read(64) or b""
             if not self._waiting:
                 time.sleep_ms(1)
+        size = len(self._recent)
         for place, byte in enumerate(self._waiting):
-            self._recent[self._count % REPLY_BYTES] = byte
+            self._recent[self._count % size] = byte
             self._count += 1
             if self._due and self._due[0] == self._count:
                 self._due.pop(0)
                 self._expect(byte)
                 self._waiting = self._waiting[place + 1 :]
-                split = self._count % REPLY_BYTES
+                split = self._count % size
                 return bytes(self._recent[split:]) + bytes(self._recent[:split])
             self._expect(byte)
         self._waiting = b""
@@ -104,7 +113,7 @@ class StreamTransport(Transport):
             wrong &= wrong - 1
             errors += 1
         if errors <= _SYNC_ERRORS and self._count >= len(SYNC):
-            self._due.append(self._count + REPLY_BYTES)
+            self._due.append(self._count + len(self._recent))
 
     def _found(self):
         # What looked like a sync word inside of a reply was none.

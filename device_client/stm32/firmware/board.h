@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The radio speaks when it likes, so its bytes are taken by an interrupt and wait in a ring of this many. */
+enum { BOARD_RING_BYTES = 128 };
+
 /* CONSOLE: images come in and measurements go out; a camera stands here later. RADIO: frames out, replies in. */
 typedef enum { BOARD_CONSOLE = 0, BOARD_RADIO = 1 } board_port;
 
@@ -16,6 +19,9 @@ void board_start(void);
 bool board_has_byte(board_port port);
 uint8_t board_get(board_port port);
 void board_put(board_port port, uint8_t byte);
+
+/* A byte has come in by radio; where the ring is full it is lost. */
+void board_interrupt(void);
 
 /* 24-bit time that counts up, from SysTick; differences are right up to 2^24 ticks. */
 static inline uint32_t board_ticks(void)
@@ -34,6 +40,32 @@ static inline void board_start_ticks(void)
     *(volatile uint32_t *)0xE000E014u = 0xffffffu;
     *(volatile uint32_t *)0xE000E018u = 0;
     *(volatile uint32_t *)0xE000E010u = 5u;
+}
+
+/* Written by the interrupt at `head`, read by the program at `tail`. */
+typedef struct {
+    volatile uint8_t bytes[BOARD_RING_BYTES];
+    volatile uint32_t head, tail;
+} board_ring;
+
+static inline void board_ring_put(board_ring *ring, uint8_t byte)
+{
+    if (ring->head - ring->tail == BOARD_RING_BYTES) return;
+    ring->bytes[ring->head % BOARD_RING_BYTES] = byte;
+    ring->head++;
+}
+
+static inline uint8_t board_ring_get(board_ring *ring)
+{
+    const uint8_t byte = ring->bytes[ring->tail % BOARD_RING_BYTES];
+    ring->tail++;
+    return byte;
+}
+
+/* The processor's own interrupt controller, and this interrupt's bit in it. */
+static inline void board_enable_interrupt(unsigned number)
+{
+    *(volatile uint32_t *)(0xE000E100u + 4u * (number / 32u)) = 1u << number % 32u;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* STM32F405: 168 MHz from an 8 MHz crystal; console on USART1 (PA9, PA10), radio on USART2 (PA2, PA3), 115200 baud.
- * Registers: reference manual RM0090, chapters 3, 7, 8 and 30. */
+ * Registers: reference manual RM0090, chapters 3 (flash), 7 (clocks), 8 (pins), 12 (interrupts) and 30 (USART). */
 #include "board.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
@@ -14,8 +14,11 @@
 #define GPIOA_AFRL REGISTER(0x40020020u)
 #define GPIOA_AFRH REGISTER(0x40020024u)
 
-enum { BAUD = 115200, INTERNAL_HZ = 16000000, FULL_HZ = 168000000, PATIENCE = 20000 };
-enum { RECEIVED = 1u << 5, CAN_SEND = 1u << 7 };
+enum { BAUD = 115200, INTERNAL_HZ = 16000000, FULL_HZ = 168000000, RADIO_INTERRUPT = 38 };
+
+/* Tries of some ten cycles at 16 MHz: 100 ms, which is what crystals are given. */
+enum { PATIENCE = 160000 };
+enum { RECEIVED = 1u << 5, CAN_SEND = 1u << 7, INTERRUPT_ON_RECEIVED = 1u << 5 };
 
 typedef struct {
     volatile uint32_t status, data, baud, control1;
@@ -23,6 +26,7 @@ typedef struct {
 
 static usart *const PORTS[2] = {(usart *)0x40011000u, (usart *)0x40004400u};
 static uint32_t core_hz = INTERNAL_HZ;
+static board_ring radio;
 
 uint32_t board_tick_hz(void)
 {
@@ -36,7 +40,8 @@ static bool wait_for(volatile uint32_t *place, uint32_t mask, uint32_t value)
     return false;
 }
 
-/* Without a crystal (or under an emulator without clocks) the part stays at 16 MHz. */
+/* 8 MHz / 8 * 336 / 2. Without a crystal (or under an emulator without clocks) the part stays at 16 MHz. Reset leaves the
+ * regulator in the scale that 168 MHz need (PWR_CR, VOS = 1). */
 static void start_clock(void)
 {
     RCC_CR |= 1u << 16;
@@ -44,15 +49,17 @@ static void start_clock(void)
     RCC_PLLCFGR = 8u | 336u << 6 | 0u << 16 | 1u << 22 | 7u << 24;
     RCC_CR |= 1u << 24;
     if (!wait_for(&RCC_CR, 1u << 25, 1u << 25)) return;
+    /* Wait states before the clock; read back, as the manual asks. */
     FLASH_ACR = 5u | 1u << 8 | 1u << 9 | 1u << 10;
+    if (!wait_for(&FLASH_ACR, 7u, 5u)) return;
     RCC_CFGR = 5u << 10 | 4u << 13 | 2u;
     if (wait_for(&RCC_CFGR, 3u << 2, 2u << 2)) core_hz = FULL_HZ;
 }
 
-static void start_usart(usart *port, uint32_t clock_hz)
+static void start_usart(usart *port, uint32_t clock_hz, uint32_t interrupts)
 {
     port->baud = (clock_hz + BAUD / 2) / BAUD;
-    port->control1 = 1u << 13 | 1u << 3 | 1u << 2;
+    port->control1 = 1u << 13 | 1u << 3 | 1u << 2 | interrupts;
 }
 
 void board_start(void)
@@ -64,20 +71,27 @@ void board_start(void)
     GPIOA_MODER = (GPIOA_MODER & ~(0xfu << 4 | 0xfu << 18)) | 0xau << 4 | 0xau << 18;
     GPIOA_AFRL = (GPIOA_AFRL & ~(0xffu << 8)) | 0x77u << 8;
     GPIOA_AFRH = (GPIOA_AFRH & ~(0xffu << 4)) | 0x77u << 4;
-    start_usart(PORTS[BOARD_CONSOLE], core_hz == FULL_HZ ? core_hz / 2 : core_hz);
-    start_usart(PORTS[BOARD_RADIO], core_hz == FULL_HZ ? core_hz / 4 : core_hz);
+    start_usart(PORTS[BOARD_CONSOLE], core_hz == FULL_HZ ? core_hz / 2 : core_hz, 0);
+    start_usart(PORTS[BOARD_RADIO], core_hz == FULL_HZ ? core_hz / 4 : core_hz, INTERRUPT_ON_RECEIVED);
+    board_enable_interrupt(RADIO_INTERRUPT);
     board_start_ticks();
+}
+
+void board_interrupt(void)
+{
+    /* Reading status, then data, also clears an overrun. */
+    if (PORTS[BOARD_RADIO]->status & RECEIVED) board_ring_put(&radio, (uint8_t)PORTS[BOARD_RADIO]->data);
 }
 
 bool board_has_byte(board_port port)
 {
-    return (PORTS[port]->status & RECEIVED) != 0;
+    return port == BOARD_RADIO ? radio.head != radio.tail : (PORTS[port]->status & RECEIVED) != 0;
 }
 
 uint8_t board_get(board_port port)
 {
     while (!board_has_byte(port)) continue;
-    return (uint8_t)PORTS[port]->data;
+    return port == BOARD_RADIO ? board_ring_get(&radio) : (uint8_t)PORTS[port]->data;
 }
 
 void board_put(board_port port, uint8_t byte)

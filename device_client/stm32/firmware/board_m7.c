@@ -2,14 +2,15 @@
  * Registers: CMSDK APB UART, in the Cortex-M System Design Kit's technical reference manual. */
 #include "board.h"
 
-enum { TICK_HZ = 25000000, BAUD_DIVIDER = 217 };
-enum { FULL = 1u << 0, RECEIVED = 1u << 1 };
+enum { TICK_HZ = 25000000, BAUD_DIVIDER = 217, RADIO_INTERRUPT = 2 };
+enum { FULL = 1u << 0, RECEIVED = 1u << 1, INTERRUPT_ON_RECEIVED = 1u << 3 };
 
 typedef struct {
     volatile uint32_t data, state, control, interrupts, divider;
 } uart;
 
 static uart *const PORTS[2] = {(uart *)0x40004000u, (uart *)0x40005000u};
+static board_ring radio;
 
 uint32_t board_tick_hz(void)
 {
@@ -20,20 +21,27 @@ void board_start(void)
 {
     for (unsigned port = 0; port < 2; port++) {
         PORTS[port]->divider = BAUD_DIVIDER;
-        PORTS[port]->control = 3u;
+        PORTS[port]->control = port == BOARD_RADIO ? 3u | INTERRUPT_ON_RECEIVED : 3u;
     }
+    board_enable_interrupt(RADIO_INTERRUPT);
     board_start_ticks();
+}
+
+void board_interrupt(void)
+{
+    PORTS[BOARD_RADIO]->interrupts = RECEIVED;
+    if (PORTS[BOARD_RADIO]->state & RECEIVED) board_ring_put(&radio, (uint8_t)PORTS[BOARD_RADIO]->data);
 }
 
 bool board_has_byte(board_port port)
 {
-    return (PORTS[port]->state & RECEIVED) != 0;
+    return port == BOARD_RADIO ? radio.head != radio.tail : (PORTS[port]->state & RECEIVED) != 0;
 }
 
 uint8_t board_get(board_port port)
 {
     while (!board_has_byte(port)) continue;
-    return (uint8_t)PORTS[port]->data;
+    return port == BOARD_RADIO ? board_ring_get(&radio) : (uint8_t)PORTS[port]->data;
 }
 
 void board_put(board_port port, uint8_t byte)

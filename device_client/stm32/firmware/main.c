@@ -1,26 +1,27 @@
 /* The firmware: images come in at the console, frames leave at the radio, measurements go back to the console.
  *
  * Console, one byte of command, then its arguments; numbers are little-endian:
- *   H              who is it (said at boot too) -> wl_error, then 8 numbers: say_hello
+ *   H              who is it (said at boot too) -> wl_error, then 9 numbers: say_hello
  *   E image        encode                       -> wl_error, bitstream, report
  *   S device 2, sequence 2, level 1, wait 2 (ms), image
  *                  encode, send as a frame with its sync word over the radio, wait for the reply
- *                                               -> as E, then when the wait is over: wl_error and five bytes of reply
+ *                                               -> as E, then when the wait is over: wl_error, five bytes of reply,
+ *                                                  and the frame's sequence, 4, which in keyed mode is the device's own
  * A report is: ticks of the whole encoding, of each layer, and the most stack that was ever used; 32 bits each. */
 #include <stdint.h>
 
 #include "board.h"
 #include "codec.h"
+#include "mode.h"
 #include "stack.h"
 #include "wl_encoder.h"
-#include "wl_frame.h"
 #include "wl_reply.h"
 #include "wl_serial.h"
 
 static wl_encoder encoder;
 static uint8_t image[CODEC_IMAGE_BYTES];
 static uint8_t bitstream[CODEC_BITSTREAM_BYTES];
-static uint8_t frame[CODEC_BITSTREAM_BYTES + WL_OPEN_BYTES];
+static uint8_t frame[CODEC_BITSTREAM_BYTES + WL_KEYED_BYTES];
 static const uint16_t LEVEL_BYTES[CODEC_LEVELS] = CODEC_LEVEL_BYTES;
 
 /* Never needed at once. */
@@ -81,6 +82,7 @@ static void say_hello(wl_error opened)
     put32(encoder.workspace_bytes);
     put32(board_tick_hz());
     put32(stack_reserved());
+    put32(mode_name());
 }
 
 static void encode_command(void)
@@ -94,10 +96,10 @@ static void encode_command(void)
     report(ticks);
 }
 
-static wl_error send_frame(const wl_header *header)
+static wl_error send_frame(wl_header *header)
 {
-    const size_t payload_bytes = LEVEL_BYTES[header->level], bytes = payload_bytes + WL_OPEN_BYTES;
-    wl_error error = wl_frame_encode(header, CODEC_HASH, bitstream, payload_bytes, frame, sizeof frame);
+    const size_t payload_bytes = LEVEL_BYTES[header->level], bytes = payload_bytes + mode_bytes();
+    wl_error error = mode_frame(header, bitstream, payload_bytes, frame, sizeof frame);
     if (error != WL_OK) return error;
     for (unsigned place = 0; place < WL_SYNC_BYTES; place++) board_put(BOARD_RADIO, wl_sync_word[place]);
     for (size_t place = 0; place < bytes; place++) board_put(BOARD_RADIO, frame[place]);
@@ -109,7 +111,7 @@ static wl_error take_reply(const wl_header *header, uint32_t wait_ms, wl_reply *
 {
     const uint32_t ticks_per_ms = board_tick_hz() / 1000;
     wl_receiver receiver;
-    wl_error error = wl_receiver_start(&receiver, WL_REPLY_BYTES);
+    wl_error error = wl_receiver_start(&receiver, mode_bytes());
     if (error != WL_OK) return error;
     for (uint32_t start = board_ticks(); wait_ms > 0;) {
         if (board_ticks_since(start) >= ticks_per_ms) {
@@ -119,7 +121,7 @@ static wl_error take_reply(const wl_header *header, uint32_t wait_ms, wl_reply *
         if (!board_has_byte(BOARD_RADIO)) continue;
         const uint8_t *at;
         if (!wl_receiver_push(&receiver, board_get(BOARD_RADIO), &at)) continue;
-        if (wl_reply_read(at, WL_REPLY_BYTES, header->device, header->sequence, &shared.decoder, reply) == WL_OK) return WL_OK;
+        if (mode_reply(at, header, &shared.decoder, reply) == WL_OK) return WL_OK;
     }
     return WL_ERROR_DAMAGED;
 }
@@ -151,12 +153,14 @@ static void send_command(void)
     const uint8_t answer[5] = {reply.status, (uint8_t)reply.class_index, (uint8_t)(reply.class_index >> 8), reply.confidence,
                                reply.advice};
     put_bytes(answer, sizeof answer);
+    put32(header.sequence);
 }
 
 int main(void)
 {
     board_start();
-    const wl_error opened = wl_encoder_open(&encoder, CODEC_ENCODER, CODEC_ENCODER_BYTES);
+    wl_error opened = wl_encoder_open(&encoder, CODEC_ENCODER, CODEC_ENCODER_BYTES);
+    if (opened == WL_OK) opened = mode_start();
     say_hello(opened);
     for (;;) {
         switch (board_get(BOARD_CONSOLE)) {

@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "board.h"
+
 extern uint32_t stack_bottom[], stack_top[], data_start[], data_end[], bss_start[], bss_end[];
 extern const uint32_t data_source[];
 
@@ -12,9 +14,13 @@ static void hang(void);
 
 enum { PAINT = 0x57A7C0DE };
 
-__attribute__((section(".vectors"), used)) static const void *const VECTORS[16] = {
+/* A board turns on only one interrupt of its own, so all of them may lead to the same place. */
+enum { EXCEPTIONS = 16, INTERRUPTS = 40 };
+
+__attribute__((section(".vectors"), used)) static const void *const VECTORS[EXCEPTIONS + INTERRUPTS] = {
     stack_top, (const void *)reset, (const void *)hang, (const void *)hang,
-    (const void *)hang, (const void *)hang, (const void *)hang};
+    (const void *)hang, (const void *)hang, (const void *)hang,
+    [EXCEPTIONS ... EXCEPTIONS + INTERRUPTS - 1] = (const void *)board_interrupt};
 
 static void hang(void)
 {

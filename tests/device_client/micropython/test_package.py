@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import re
+import threading
 
 import pytest
 
@@ -22,6 +25,24 @@ def test_package_json_lists_every_file():
     assert package["deps"] == []
     version = re.search(r'__version__ = "(.*)"', (PACKAGE / "__init__.py").read_text())[1]
     assert package["version"] == version
+
+
+def test_mip_installs_it_from_a_web_server(interpreter, board):
+    """As docs/micropython.md has a board fetch it; where the interpreter has a network and mip."""
+    if not interpreter.sockets:
+        pytest.skip("this interpreter has no sockets; MICROPYTHON_BIN may name one that has")
+    if interpreter.run(board, "try:\n import mip\n print(1)\nexcept ImportError:\n print(0)") == ["0"]:
+        pytest.skip(f"{interpreter.name} was built without mip")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=PACKAGE.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            script = f"import mip\nmip.install('http://127.0.0.1:{server.server_port}/package.json', target='installed')"
+            interpreter.run(board, script)
+        finally:
+            server.shutdown()
+    for source in PACKAGE.glob("*.py"):
+        assert (board / "installed" / "weaklink" / source.name).read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("options", [["-march=armv7emsp"], ["-march=armv7emsp", "-O3"]], ids=["default", "O3"])

@@ -20,6 +20,9 @@ from semantic_codec.bundle import find_bundle
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import NotFound
 from semantic_codec.frame import FrameReader, WireCodec
+from semantic_codec.keyed import DeviceKey
+from semantic_codec.keyed_frame import KeyedFrameReader
+from semantic_codec.keyed_reply import encode_keyed_reply
 from semantic_codec.reply import Reply, encode_reply
 from tests.device_client.stm32.conftest import HERE, INCLUDES, LIBRARY, WARNINGS, Harness, need
 from tests.device_client.stm32.programs import any_programs, images_for
@@ -28,23 +31,28 @@ from tests.device_client.stm32.test_encoder import encode_all
 FIGURES = Path(__file__).parents[2] / "golden" / "firmware_sizes.json"
 GROWTH = 1.03
 SYNC = bytes.fromhex("faf320")
+KEY = DeviceKey(bytes(range(32)))
 
 
 @pytest.fixture(scope="session")
 def firmware(tmp_path_factory):
-    """(codec, board) -> bundle, image; skips where a tool or the bundle is missing."""
+    """(codec, board, keyed) -> bundle, image; skips where a tool or the bundle is missing.
+
+    Keyed images keep their sequences in flash, with keep="ram" in RAM.
+    """
     for tool in device.TOOLS:
         need(tool)
     built = {}
 
-    def get(name: str, kind: str):
-        if (name, kind) not in built:
+    def get(name: str, kind: str, keyed: bool = False, keep: str = "flash"):
+        place = name, kind, keyed, keep
+        if place not in built:
             try:
                 bundle = find_bundle(name)
             except NotFound:
                 pytest.skip(f"there is no bundle {name}")
-            built[name, kind] = bundle, device.build(bundle, tmp_path_factory.mktemp(f"{name}-{kind}"), kind)
-        return built[name, kind]
+            built[place] = bundle, device.build(bundle, tmp_path_factory.mktemp(name), kind, KEY if keyed else None, keep)
+        return built[place]
 
     return get
 
@@ -67,48 +75,70 @@ def test_every_byte_and_the_stack(firmware, name, kind):
 
 
 @pytest.mark.parametrize("kind", sorted(MACHINES))
-def test_frames_leave_and_replies_come_back(firmware, kind):
-    """Each frame is read by the edge's reader; the first reply is damaged, the second is for another device."""
-    bundle, image = firmware("digits", kind)
+@pytest.mark.parametrize("keyed", [False, True], ids=["open", "keyed"])
+def test_frames_leave_and_replies_come_back(firmware, kind, keyed):
+    """Each frame is read by the edge's reader; the first reply is damaged, the second is for another device.
+
+    In keyed mode the numbers are the device's own: those that the console names are not used.
+    """
+    bundle, image = firmware("digits", kind, keyed, "ram")
     manifest = bundle.manifest
     encoder = IntegerEncoder.from_bytes(bundle.encoder_bin)
     pictures = np.random.default_rng(3).integers(0, 256, (2, encoder.height, encoder.width, 3)).astype(np.uint8)
     streams = [row.tobytes() for row in pack_symbols(encoder.encode(pictures), encoder.bits_per_symbol)]
     sizes = tuple(level.payload_bytes for level in manifest.levels)
-    reader = FrameReader([WireCodec(manifest.codec_id, bundle.encoder_hash, sizes)])
+    codecs, header = [WireCodec(manifest.codec_id, bundle.encoder_hash, sizes)], 28 if keyed else 18
+    reader = KeyedFrameReader(codecs, {7: KEY, 8: KEY}) if keyed else FrameReader(codecs)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         with emulated_board(kind, image, f"tcp:127.0.0.1:{server.getsockname()[1]}") as board, server.accept()[0] as radio:
             radio.settimeout(60)
+            assert (board.hello.error, board.hello.mode) == (0, keyed)
             for sequence, (picture, addressee) in enumerate(zip(pictures, (7, 8), strict=True)):
-                reply = bytearray(encode_reply(Reply(sequence, 3, 1.0, 1), addressee))
+                answer = Reply(sequence, 3, 1.0, 1)
+                reply = bytearray(encode_keyed_reply(answer, addressee, KEY) if keyed else encode_reply(answer, addressee))
                 reply[4] ^= 0x5A
                 # What is on the way before a frame is sent is noise to the device.
                 level = sequence % len(sizes)
                 radio.sendall(b"\x00\xff" + SYNC + bytes(reply))
-                found, _, answer = board.infer(picture.tobytes(), 7, sequence, level, 5)
+                found, report, heard = board.infer(picture.tobytes(), 7, 5 if keyed else sequence, level, 5)
                 assert found == streams[sequence]
                 frame = b""
-                while len(frame) < 21 + sizes[level]:
-                    frame += radio.recv(21 + sizes[level] - len(frame))
+                while len(frame) < 3 + header + sizes[level]:
+                    frame += radio.recv(3 + header + sizes[level] - len(frame))
                 assert frame[:3] == SYNC
                 (result,) = reader.read([frame[3:]])
                 assert (result.outcome, result.header.device, result.header.sequence) == ("ok", 7, sequence)
                 assert result.payload == streams[sequence][: sizes[level]]
-                assert answer is None or (answer.class_index, answer.confidence, answer.advice) == (3, 63, 1)
-                assert (answer is not None) == (addressee == 7)
+                assert heard is None or (heard.class_index, heard.confidence, heard.advice, heard.sequence) == (3, 63, 1, sequence)
+                assert (heard is not None) == (addressee == 7)
+            assert board.encode(pictures[0].tobytes())[1].stack_bytes < 0.75 * board.hello.stack_bytes
+
+
+def test_without_flash_to_write_to_nothing_is_sent(firmware):
+    """The emulator's flash cannot be written, as a worn one: no sequence is surely kept, so no frame may leave."""
+    bundle, image = firmware("digits", "f405", True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        with emulated_board("f405", image, f"tcp:127.0.0.1:{server.getsockname()[1]}") as board, server.accept()[0] as radio:
+            _, _, heard = board.infer(bytes(bundle.manifest.height * bundle.manifest.width * 3), 7, 0, 0, 5)
+            assert heard is None
+            radio.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                radio.recv(1)
 
 
 @pytest.mark.parametrize("kind", sorted(MACHINES))
+@pytest.mark.parametrize("mode", ["open", "keyed"])
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
-def test_flash_and_ram_grow_by_three_percent_at_most(firmware, name, kind):
+def test_flash_and_ram_grow_by_three_percent_at_most(firmware, name, mode, kind):
     """WEAKLINK_REGENERATE=1 writes the figures again, for a codec or compiler that is meant to be larger."""
-    flash, ram = firmware_sizes(firmware(name, kind)[1])
+    flash, ram = firmware_sizes(firmware(name, kind, mode == "keyed")[1])
     figures = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
     if os.environ.get("WEAKLINK_REGENERATE"):
-        figures[f"{name}-{kind}"] = {"flash_bytes": flash, "ram_bytes": ram}
+        figures[f"{name}-{kind}-{mode}"] = {"flash_bytes": flash, "ram_bytes": ram}
         FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
-    known = figures[f"{name}-{kind}"]
+    known = figures[f"{name}-{kind}-{mode}"]
     assert flash <= GROWTH * known["flash_bytes"]
     assert ram <= GROWTH * known["ram_bytes"]
     assert flash <= 133_000 and ram <= 44_000
