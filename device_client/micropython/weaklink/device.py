@@ -8,15 +8,6 @@ from .encoder import Encoder
 from .frame import ANSWERED, BUSY, SEQUENCES, OpenWire
 from .transports import UdpTransport, split_address
 
-_REFUSALS = {
-    1: ("InvalidRequest", "is of an unknown version", "the versions that the edge reads", "update the edge"),
-    2: ("NotFound", "is of a codec that does not serve", "the codecs of GET /v1/codecs", "install its bundle there"),
-    3: ("InvalidRequest", "is of an unknown level", "the codec's levels", "use the same bundle on both ends"),
-    4: ("EncoderMismatch", "does not match the edge's decoder", "its encoder.bin", "use one bundle on both ends"),
-    5: ("InvalidRequest", "has a wrong length", "the header's bytes and the level's payload", "use the same bundle on both ends"),
-    6: ("DeadlineExceeded", "was not answered in time", "a less busy edge", "send at a lower rate"),
-}
-
 
 class Answer:
     """What the edge saw in one image. confidence: 0 to 1. advice: the level to use next, or None."""
@@ -101,7 +92,9 @@ class Device:
         if reply.status == BUSY:
             raise errors.Unavailable("the edge is busy", "fewer frames", "wait, then send again")
         if reply.status != ANSWERED:
-            raise _refusal(reply.class_index, sequence)
+            from .refusals import refusal
+
+            raise refusal(reply.class_index, sequence)
         index, classes = reply.class_index, self.bundle.classes
         label = classes[index] if index < len(classes) else "class %d" % index
         latency_s = time.ticks_diff(time.ticks_ms(), since) / 1000
@@ -141,21 +134,9 @@ class Device:
 def _wire(key, sequences, device):
     if key is None and sequences is None:
         return OpenWire(device)
-    if key is None or sequences is None:
-        raise errors.InvalidRequest(
-            "there are sequences without a key" if key is None else "there is a key, but nowhere to keep sequences",
-            "both, for keyed mode, or neither, for open mode",
-            'pass key="64 hexadecimal digits" and sequences="a file of this device"',
-        )
-    from .keyed import KeyedWire
+    from .keyed import keyed_wire
 
-    return KeyedWire(key, sequences, device)
-
-
-def _refusal(reason, sequence):
-    other = ("WeaklinkError", "refused", "see the edge's log", "see the edge's log")
-    kind, what, allowed, fix = _REFUSALS.get(reason, other)
-    return getattr(errors, kind)("frame %d %s" % (sequence, what), allowed, fix)
+    return keyed_wire(key, sequences, device)
 
 
 def _random():

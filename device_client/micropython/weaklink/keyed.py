@@ -37,6 +37,17 @@ class DeviceKey:
         return result
 
 
+def keyed_wire(key, sequences, device):
+    """Keyed mode of a device; both key and sequences must be given."""
+    if key is None or sequences is None:
+        raise InvalidRequest(
+            "there are sequences without a key" if key is None else "there is a key, but nowhere to keep sequences",
+            "both, for keyed mode, or neither, for open mode",
+            'pass key="64 hexadecimal digits" and sequences="a file of this device"',
+        )
+    return KeyedWire(key, sequences, device)
+
+
 class KeyedWire:
     """Every transmission, repeats included, takes a sequence of its own."""
 
