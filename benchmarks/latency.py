@@ -39,8 +39,8 @@ from semantic_codec.report import write_json
 LINKS = ("lora-sf7", "lora-sf9", "lora-sf12", "802154", "ble-1m", "wifi-6m")
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1)
 RESULT = Path(__file__).parent / "results" / "latency.json"
-LOCAL = Path(__file__).parent / "results" / "local_network.json"
-"""Accuracy of int8 networks of as many multiply-accumulates as our encoders: rows of codec, macs and accuracy_percent."""
+LOCAL = Path(__file__).parent / "results" / "local.json"
+"""What ``codec_training.local`` writes: accuracy of networks on the device, of as many multiply-accumulates as our encoders."""
 
 DEVICE = 1
 
@@ -104,7 +104,7 @@ def currents(given: list[str], links: list[Link]) -> dict[str, float]:
 def local_accuracy(codec: str, path: Path = LOCAL) -> float | None:
     """Percent, of a network of as many multiply-accumulates as the codec's encoder; None where nobody trained one."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return next((row["accuracy_percent"] for row in rows if row["codec"] == codec), None)
+    return next((row["accuracy_percent"] for row in rows if row["bundle"] == codec), None)
 
 
 @dataclass(frozen=True)
