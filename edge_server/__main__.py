@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WeaklinkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    atexit.register(_leave)
     return 0
+
+
+def _leave() -> None:
+    """Everything is answered and closed. What is left is gRPC's own threads, whose waits end by the wall clock: set back
+    by hours, it would hold up the exit for as long."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _announce(addresses: Addresses) -> None:

@@ -13,9 +13,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from google.protobuf import json_format
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import ClientDisconnect
 
 from edge_server.feedback import FeedbackJudge
-from edge_server.inference import Inference
+from edge_server.inference import CANCELLED, Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec_list, to_response
 from edge_server.metrics import Metrics
@@ -48,6 +49,7 @@ class AdminApi:
         # The interactive docs would load their scripts from another host.
         app = FastAPI(title="Weaklink edge node", docs_url=None, redoc_url=None)
         app.add_exception_handler(WeaklinkError, _refuse)
+        app.add_exception_handler(ClientDisconnect, _nobody_listens)
         app.get("/", response_class=HTMLResponse)(self.page)
         app.get("/healthz")(self.healthz)
         app.get("/readyz")(self.readyz)
@@ -91,6 +93,9 @@ class AdminApi:
             call = to_call(message, TRANSPORT, None)
         except WeaklinkError as error:
             refusal = error
+        except ClientDisconnect:
+            self._metrics.count(self._metrics.requests, TRANSPORT, "unknown", CANCELLED)
+            raise
         answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         self._inference.submit(call, answered.set_result, refusal)
         job = await asyncio.shield(answered)
@@ -122,6 +127,11 @@ class AdminApi:
 async def _refuse(_: Request, error: WeaklinkError) -> JSONResponse:
     body = {"error": {"status": error.grpc_status, "message": str(error)}}
     return JSONResponse(body, status_code=error.http_status)
+
+
+async def _nobody_listens(*_) -> Response:
+    """For a client that went away before its request was whole; this is never sent."""
+    return Response(status_code=400)
 
 
 def _to_json(message) -> dict[str, Any]:

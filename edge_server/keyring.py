@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from semantic_codec.errors import ConfigError
 from semantic_codec.key_file import read_keys
 from semantic_codec.keyed import DeviceKey
 
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR)
+"""Reasons why a file cannot be read that say nothing about the file: the next look tries again."""
 log = logging.getLogger(__name__)
 
 
@@ -39,12 +42,14 @@ class Keyring(Mapping[int, DeviceKey]):
         stamp = self._stamp()
         if stamp == self._seen:
             return None
-        self._seen = stamp
         try:
             self._keys = read_keys(self._path)
         except ConfigError as error:
+            if getattr(error.__context__, "errno", None) not in _PASSING:
+                self._seen = stamp
             log.warning("keys not reloaded, the earlier %d stay: %s", len(self._keys), error)
             return "failed"
+        self._seen = stamp
         log.info("keys of %d devices reloaded", len(self._keys))
         return "ok"
 

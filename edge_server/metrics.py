@@ -71,6 +71,15 @@ class Metrics:
     def count(self, metric: Counter, *labels: str, by: int = 1) -> None:
         self._child(metric, labels).inc(by)
 
+    def totals(self, metric: Counter) -> dict[str, int]:
+        """Counts so far by the label ``outcome``, summed over all others."""
+        totals: dict[str, int] = {}
+        for sample in metric.collect()[0].samples:
+            if sample.name.endswith("_total"):
+                outcome = sample.labels["outcome"]
+                totals[outcome] = totals.get(outcome, 0) + int(sample.value)
+        return totals
+
     def observe(self, metric: Histogram, value: float, *labels: str) -> None:
         self._child(metric, labels).observe(value)
 

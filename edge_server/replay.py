@@ -6,6 +6,7 @@ system holds what was written; a power cut may lose the records since the last :
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import struct
@@ -97,7 +98,13 @@ class ReplayWindows:
             return lambda: None
         if self._broken:
             self._try_to_rewrite()
-        descriptor = os.dup(self._file)
+            if not self._broken:
+                log.warning("the replay window is written again, nothing of it is missing")
+        try:
+            descriptor = os.dup(self._file)
+        except OSError as error:  # no descriptor is free: the next call tries again
+            log.error("the replay window is not safe on the disk: %s", error)
+            return lambda: None
 
         def flush() -> None:
             try:
@@ -121,7 +128,8 @@ class ReplayWindows:
         if self._broken:
             return
         try:
-            self._broken = os.write(self._file, record) != len(record)
+            if os.write(self._file, record) != len(record):  # what a disk does before it is full
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             # Frames are still answered: a full disk must not silence the devices. The next flush tries again.
             self._broken = True

@@ -26,9 +26,10 @@ class SerialDoor:
         executor: Executor,
         sync_errors: int = SYNC_ERRORS,
         most_lines: int = MOST_LINES,
+        client_timeout_s: float = 30.0,
     ):
         self.gateway, self.readers, self.executor, self.sync_errors = gateway, readers, executor, sync_errors
-        self._most_lines = most_lines
+        self._most_lines, self._client_timeout_s = most_lines, client_timeout_s
         self._lines: set[SerialLine] = set()
         self._server: asyncio.Server | None = None
 
@@ -48,6 +49,18 @@ class SerialDoor:
             return False
         self._lines.add(line)
         return True
+
+    def watch(self, sock: socket.socket) -> None:
+        """A line whose other end lost its power says nothing at all: close it when nothing answers for a while."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        probe_s = max(1, int(self._client_timeout_s / 4))
+        for name, value in (
+            ("TCP_KEEPIDLE", probe_s),
+            ("TCP_KEEPINTVL", probe_s),
+            ("TCP_USER_TIMEOUT", int(self._client_timeout_s * 1e3)),  # also for a reply that nobody acknowledges
+        ):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def leave(self, line: SerialLine) -> None:
         self._lines.discard(line)
@@ -75,8 +88,7 @@ class SerialLine(asyncio.Protocol):
             log.warning("serial line of %s refused: too many, or shutting down", transport.get_extra_info("peername"))
             transport.abort()
             return
-        # A line whose other end lost its power says nothing at all: find out.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._door.watch(transport.get_extra_info("socket"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._door.leave(self)

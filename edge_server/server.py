@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import grpc
 import uvicorn
@@ -33,6 +34,7 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import HARD_LIMIT, SERVICE, EdgeService
 from edge_server.settings import Settings
+from edge_server.timed_http import TimedHttp
 from edge_server.udp_door import UdpDoor
 from semantic_codec.bundle import bundle_roots
 from semantic_codec.errors import AlreadyExists
@@ -40,6 +42,8 @@ from semantic_codec.errors import AlreadyExists
 UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
 LAME_DUCK_S = 0.2
 """Every new call is told UNAVAILABLE for this long before the ports close: a closing connection reads as CANCELLED."""
+ARRIVED_S = 0.05
+"""For what arrived before the signal and still lies in a socket's buffer: nobody would tell a frame's sender."""
 KEEPING_S = 1.0
 """How often the keys file is looked at, and the replay window brought to the disk."""
 log = logging.getLogger(__name__)
@@ -113,12 +117,15 @@ class EdgeServer:
         await self._health.enter_graceful_shutdown()
         log.info("draining")
         limit = self._settings.drain_s
+        await asyncio.sleep(ARRIVED_S)
         # Frames first: those taken still have to pass through the scheduler, which is the next to close.
         await self._drained("frames", self._gateway.drain(limit))
         await self._scheduler.drain(limit)
         await self._drained("gRPC calls", self._service.drain(limit))
         await asyncio.sleep(LAME_DUCK_S)
         await self._closers.aclose()
+        metrics = self.metrics
+        log.info("requests %s, frames %s", metrics.totals(metrics.requests), metrics.totals(metrics.frames))
         log.info("stopped")
 
     def _is_ready(self) -> bool:
@@ -167,7 +174,8 @@ class EdgeServer:
         codecs, open_frames = wire_codecs(repository), settings.reads_open_frames
         self._udp = UdpDoor(self._gateway, Readers(codecs, self._keys, open_frames), reading)
         # Bytes go missing on a serial line, not the ends of frames.
-        self._serial = SerialDoor(self._gateway, Readers(codecs, self._keys, open_frames, cut_frames=False), reading)
+        whole_frames = Readers(codecs, self._keys, open_frames, cut_frames=False)
+        self._serial = SerialDoor(self._gateway, whole_frames, reading, client_timeout_s=settings.client_timeout_s)
         self._app = AdminApi(
             inference, judge, repository, self.metrics, self._is_ready, settings.max_message_bytes
         ).app()
@@ -192,7 +200,15 @@ class EdgeServer:
         settings = self._settings
         # Without so_reuseport a second server on the same port fails, instead of silently taking half of the calls.
         server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", HARD_LIMIT)]
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", HARD_LIMIT),
+                # Who connects and never speaks, and who has gone without a word.
+                ("grpc.server_handshake_timeout_ms", int(settings.client_timeout_s * 1e3)),
+                ("grpc.keepalive_time_ms", int(settings.client_timeout_s * 1e3)),
+                ("grpc.keepalive_timeout_ms", int(settings.client_timeout_s * 1e3)),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ]
         )
         self._service.register(server)
         self._health = health.aio.HealthServicer()
@@ -238,7 +254,14 @@ class EdgeServer:
         settings = self._settings
         sock = _bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
         server = _HttpServer(
-            uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off", server_header=False)
+            uvicorn.Config(
+                self._app,
+                http=partial(TimedHttp, settings.client_timeout_s),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+            )
         )
         serving = asyncio.create_task(server.serve([sock]))
 

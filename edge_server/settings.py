@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
     max_message_bytes: int = Field(65536, ge=1024, le=4_000_000, description="largest request, any transport")
     deadline_s: Seconds = Field(5.0, description="time for a request whose caller gave no deadline, seconds")
+    client_timeout_s: Seconds = Field(
+        30.0, description="time for a client to send its request, or to show that it is still there, seconds"
+    )
     drain_s: Seconds = Field(20.0, description="longest wait for what is in flight at shutdown, seconds")
     device_limit: int = Field(4096, ge=1, le=1_000_000, description="devices remembered; the least recent goes first")
     remembered_answers: int = Field(128, ge=1, le=4096, description="answers per device that feedback can refer to")
