@@ -87,6 +87,11 @@ fuzz: ## libFuzzer on the C library, from the committed corpus (needs clang)
 		-Idevice_client/stm32/src -I$(FUZZ) device_client/stm32/src/*.c $(FUZZ)/harness.c $(FUZZ)/fuzz.c -o build/fuzz/fuzz
 	build/fuzz/fuzz -max_len=512 -max_total_time=$(SECONDS_TO_FUZZ) -artifact_prefix=build/fuzz/ build/fuzz/corpus $(FUZZ)/corpus
 
+INPUTS_TO_FUZZ ?= 1000000
+.PHONY: fuzz-edge
+fuzz-edge: $(STAMP) ## random and mutated input of each kind for the edge node; counts into benchmarks/results
+	$(RUN) -m tests.faults.fuzz --count $(INPUTS_TO_FUZZ) --json benchmarks/results/fuzz.json $(ARGS)
+
 .PHONY: bench-device
 bench-device: $(STAMP) ## instructions, flash and RAM of the emulated STM32, into benchmarks/results
 	$(RUN) -m benchmarks device --json benchmarks/results/device.json $(ARGS)
