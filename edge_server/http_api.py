@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from google.protobuf import json_format
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
@@ -21,7 +21,7 @@ from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec_list, to_response
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository
-from edge_server.status_page import status_page
+from edge_server.status_page import StatusPage
 from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
 from weaklink.v1 import edge_pb2
 
@@ -41,16 +41,17 @@ class AdminApi:
         metrics: Metrics,
         ready: Callable[[], bool],
         max_message_bytes: int,
+        page: StatusPage,
     ):
         self._inference, self._judge, self._repository = inference, judge, repository
-        self._metrics, self._ready, self._limit = metrics, ready, max_message_bytes
+        self._metrics, self._ready, self._limit, self._page = metrics, ready, max_message_bytes, page
 
     def app(self) -> FastAPI:
         # The interactive docs would load their scripts from another host.
         app = FastAPI(title="Weaklink edge node", docs_url=None, redoc_url=None)
         app.add_exception_handler(WeaklinkError, _refuse)
         app.add_exception_handler(ClientDisconnect, _nobody_listens)
-        app.get("/", response_class=HTMLResponse)(self.page)
+        self._page.add_to(app)
         app.get("/healthz")(self.healthz)
         app.get("/readyz")(self.readyz)
         app.get("/metrics")(self.scrape)
@@ -58,9 +59,6 @@ class AdminApi:
         app.post("/v1/infer")(self.infer)
         app.post("/v1/feedback")(self.feedback)
         return app
-
-    async def page(self) -> str:
-        return status_page(self._repository, self._metrics.registry, self._ready())
 
     async def healthz(self) -> dict[str, str]:
         return {"status": "alive"}

@@ -21,18 +21,23 @@ class Refusal:
     reason: str
 
 
+def measured_accuracy(manifest: Manifest) -> dict[float, dict[int, float]]:
+    """Percent by BER, ascending, and level: the bundle's own rows of the manifest's accuracy table over independent
+    flips (channel "bsc", which is also what a row without a channel means)."""
+    table: dict[float, dict[int, float]] = {}
+    for row in manifest.accuracy:
+        measured_here = (row.get("bundle", manifest.name), row.get("channel", "bsc")) == (manifest.name, "bsc")
+        if measured_here and {"ber", "level", "accuracy_percent"} <= row.keys():
+            table.setdefault(row["ber"], {})[row["level"]] = row["accuracy_percent"]
+    return dict(sorted(table.items()))
+
+
 class LevelAdvice:
-    """The shortest level within :data:`TOLERANCE` points of the longest one, by BER, from the manifest's accuracy table
-    over independent flips (channel "bsc", which is also what a row without a channel means)."""
+    """The shortest level within :data:`TOLERANCE` points of the longest one, by BER, as measured."""
 
     def __init__(self, manifest: Manifest):
-        table: dict[float, dict[int, float]] = {}
-        for row in manifest.accuracy:
-            measured_here = (row.get("bundle", manifest.name), row.get("channel", "bsc")) == (manifest.name, "bsc")
-            if measured_here and {"ber", "level", "accuracy_percent"} <= row.keys():
-                table.setdefault(row["ber"], {})[row["level"]] = row["accuracy_percent"]
         longest = manifest.levels[-1].number
-        complete = {ber: levels for ber, levels in sorted(table.items()) if longest in levels}
+        complete = {ber: levels for ber, levels in measured_accuracy(manifest).items() if longest in levels}
         self._bers = list(complete)
         self._levels = [
             min(number for number, accuracy in levels.items() if accuracy >= levels[longest] - TOLERANCE)

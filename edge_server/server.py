@@ -34,6 +34,8 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import HARD_LIMIT, SERVICE, EdgeService
 from edge_server.settings import Settings
+from edge_server.status import Status
+from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
 from edge_server.udp_door import UdpDoor
 from semantic_codec.bundle import bundle_roots
@@ -176,8 +178,15 @@ class EdgeServer:
         # Bytes go missing on a serial line, not the ends of frames.
         whole_frames = Readers(codecs, self._keys, open_frames, cut_frames=False)
         self._serial = SerialDoor(self._gateway, whole_frames, reading, client_timeout_s=settings.client_timeout_s)
+        status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
         self._app = AdminApi(
-            inference, judge, repository, self.metrics, self._is_ready, settings.max_message_bytes
+            inference,
+            judge,
+            repository,
+            self.metrics,
+            self._is_ready,
+            settings.max_message_bytes,
+            StatusPage(status),
         ).app()
 
     def _open_engine(self) -> tuple[Engine | Engines, Sequence[Lane]]:
