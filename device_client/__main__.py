@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device-id", type=int, default=1, metavar="N", help="0 to 65535 (default: 1)")
     made.add_argument("--key-file", type=Path, metavar="FILE", help="keyed mode: the device's key, 64 hexadecimal digits (udp, serial)")
     made.add_argument("--sequence-file", type=Path, metavar="FILE", help="keeps the device's sequences (default: KEY-FILE.sequence)")
+    made.add_argument("--token-file", type=Path, metavar="FILE", help="token for gRPC and feedback")
+    made.add_argument("--ca", type=Path, metavar="FILE", help="TLS for gRPC and feedback: PEM file of the edge's authority")
+    made.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file of the device's certificate, with --ca")
+    made.add_argument("--certificate-key", type=Path, metavar="FILE", help="PEM file of its private key")
     made.add_argument("--timeout", type=float, metavar="S", help="wait for an answer (default: 1 s per try, grpc 5 s)")
     made.add_argument("--retries", type=int, default=2, metavar="N", help="repeats of an unanswered image (default: 2)")
     made.add_argument("--seed", type=int, default=0, help="of the flips of --ber (default: 0)")
@@ -143,6 +147,13 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidRequest(
             f"--baud is given with {options.transport}", allowed="serial only", fix="leave it out, or add --transport serial"
         )
+    shown = [options.token_file, options.ca, options.certificate, options.certificate_key]
+    if options.transport != "grpc" and options.feedback is None and any(shown):
+        raise InvalidRequest(
+            f"a token or certificate is given with {options.transport}",
+            allowed="grpc, or --feedback",
+            fix="raw frames authenticate by --key-file",
+        )
     if options.ber_estimate is not None and options.transport != "grpc":
         raise InvalidRequest(
             f"--ber-estimate is given with {options.transport}",
@@ -161,24 +172,33 @@ def _device(bundle: Bundle, options: argparse.Namespace) -> Device:
         retries=options.retries,
         damage=None if options.ber is None else BitFlips(options.ber, options.seed),
         **({} if options.baud is None else {"baud": options.baud}),
-        **_keyed(options),
+        **_settings(options),
     )
 
 
-def _keyed(options: argparse.Namespace) -> dict[str, object]:
-    """The settings of keyed mode, none in open mode."""
+def _settings(options: argparse.Namespace) -> dict[str, object]:
+    """Of the transport: what it shows of itself, nothing in open mode."""
+    if options.transport == "grpc":
+        return {"credentials": _credentials(options)}
     if options.key_file is None:
         return {}
     sequences = options.sequence_file or Path(f"{options.key_file}.sequence")
     return {"key": read_key(options.key_file), "sequences": sequences}
 
 
+def _credentials(options: argparse.Namespace):
+    from device_client.credentials import Credentials, read_token  # loads gRPC, which raw frames do without
+
+    token = None if options.token_file is None else read_token(options.token_file)
+    return Credentials(token, options.ca, options.certificate, options.certificate_key)
+
+
 def _feedback(options: argparse.Namespace, open_things: ExitStack):
     if options.feedback is None:
         return None
-    from device_client.feedback import Feedback  # loads gRPC, which raw frames do without
+    from device_client.feedback import Feedback
 
-    return open_things.enter_context(closing(Feedback(options.feedback)))
+    return open_things.enter_context(closing(Feedback(options.feedback, credentials=_credentials(options))))
 
 
 def _sequence(samples: Iterable[Sample], options: argparse.Namespace, stop: StopSignal) -> Iterator[Sample]:

@@ -121,9 +121,11 @@ class Device:
                     allowed="the edge's gRPC HOST:PORT",
                     fix='pass feedback="HOST:PORT": raw frames do not carry ground truth',
                 )
+            from device_client.credentials import Credentials
             from device_client.feedback import Feedback
 
-            self._feedback = Feedback(address)
+            credentials = getattr(self.transport, "credentials", Credentials())
+            self._feedback = Feedback(address, credentials=credentials)
         return self._feedback.report(
             self.number, answer.sequence, true_class, codec=self.bundle.manifest.name, task=task
         )

@@ -6,17 +6,19 @@ import threading
 
 import grpc
 
+from device_client.credentials import Credentials
 from device_client.grpc_errors import from_rpc
-from device_client.grpc_transport import open_channel
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
 
 
 class Feedback:
     """Sends ground truth to the edge's gRPC address, waiting for the outcome (:meth:`report`) or not (:meth:`post`)."""
 
-    def __init__(self, address: str, *, timeout_s: float = 5.0, window: int = 32):
+    def __init__(
+        self, address: str, *, timeout_s: float = 5.0, window: int = 32, credentials: Credentials = Credentials()
+    ):
         self.address, self.timeout_s = address, timeout_s
-        self._channel = open_channel(address)
+        self._channel = credentials.open_channel(address)
         self._stub = edge_pb2_grpc.EdgeInferenceStub(self._channel)
         self._slots = threading.BoundedSemaphore(window)
         self._window = window

@@ -11,6 +11,8 @@ BY_STATUS: dict[str, type[errors.WeaklinkError]] = {
     kind.grpc_status: kind
     for kind in (
         errors.InvalidRequest,
+        errors.Unauthenticated,
+        errors.PermissionDenied,
         errors.NotFound,
         errors.AlreadyExists,
         errors.EncoderMismatch,

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 
+from device_client.credentials import Credentials
 from device_client.grpc_errors import from_rpc, from_status
 from device_client.messages import Answer, Delivery, Request
-from device_client.transports import Transport, check_patience, split_address
+from device_client.transports import Transport, check_patience
 from device_client.window import Line, exchange
 from semantic_codec.errors import DeadlineExceeded, Unavailable, WeaklinkError
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
@@ -24,21 +25,12 @@ SOURCES = {
 }
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """Plain-text channel to "HOST:PORT"; reconnects within 2 s of the edge's return."""
-    split_address(address)
-    # Devices sit on the edge's own network: an HTTP proxy from the environment is never the way there.
-    return grpc.insecure_channel(
-        address, options=[("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 2000)]
-    )
-
-
 class GrpcTransport(Transport):
     """One gRPC channel to an edge or to the link emulator's gRPC proxy.
 
     timeout_s: the deadline of one request, repeats included; on streams, per transmission. retries: repeats after
     UNAVAILABLE with doubling backoff; a refused request is never repeated. damage: bytes -> bytes, applied to every
-    bitstream on its way out.
+    bitstream on its way out. credentials: token and TLS.
     """
 
     sequence_bits = 32
@@ -51,6 +43,7 @@ class GrpcTransport(Transport):
         retries: int = 2,
         backoff_s: float = 0.1,
         damage: Callable[[bytes], bytes] | None = None,
+        credentials: Credentials = Credentials(),
         clock: Callable[[], float] = time.monotonic,
     ):
         check_patience(timeout_s, retries)
@@ -58,7 +51,8 @@ class GrpcTransport(Transport):
         self.feedback_address = address
         self._damage = damage or bytes
         self._clock = clock
-        self._channel = open_channel(address)
+        self.credentials = credentials
+        self._channel = credentials.open_channel(address)
         self._stub = edge_pb2_grpc.EdgeInferenceStub(self._channel)
 
     def infer(self, request: Request) -> Delivery:

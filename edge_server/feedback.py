@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_server.access import check_speaks_for
 from edge_server.devices import DeviceTable
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository
@@ -25,7 +26,8 @@ class FeedbackJudge:
         self._repository, self._devices, self._metrics = repository, devices, metrics
 
     def judge(self, device: str, sequence: int, codec: str, task: str, true_class: int) -> Verdict:
-        """Compare once. InvalidRequest or NotFound: a codec, task or class that does not exist."""
+        """Compare once. InvalidRequest or NotFound: a codec, task or class that does not exist;
+        PermissionDenied: another device's."""
         try:
             label, verdict = self._judge(device, sequence, codec, task, true_class)
         except WeaklinkError:
@@ -35,6 +37,7 @@ class FeedbackJudge:
         return verdict
 
     def _judge(self, device: str, sequence: int, codec: str, task: str, true_class: int) -> tuple[str, Verdict]:
+        check_speaks_for(device)
         if codec:
             self._repository.get(codec)
         answer = self._devices.remembered(device, sequence)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 
+from edge_server.access import check_speaks_for
 from edge_server.devices import DeviceTable, RememberedAnswer
 from edge_server.engine import EngineRequest
 from edge_server.jobs import Call, Job
-from edge_server.metrics import Metrics
+from edge_server.metrics import Metrics, error_label
 from edge_server.repository import Repository, ServedCodec
-from edge_server.scheduler import Scheduler
+from edge_server.scheduler import Scheduler, deadline_passed
 from semantic_codec.bundle import Level
 from semantic_codec.errors import EncoderMismatch, InvalidRequest, WeaklinkError
 from weaklink.v1 import edge_pb2
@@ -51,6 +51,8 @@ class Inference:
         try:
             if refusal is not None:
                 raise refusal
+            if job.deadline <= now:
+                raise deadline_passed()
             self._check(job)
             self._scheduler.put(job)
         except WeaklinkError as error:
@@ -71,6 +73,7 @@ class Inference:
 
     def _check(self, job: Job) -> None:
         call = job.call
+        check_speaks_for(call.device)
         served = job.served = self._repository.get(call.codec, call.version)
         if call.encoder_hash and call.encoder_hash != served.short_hash:
             raise EncoderMismatch(
@@ -130,13 +133,6 @@ def outcome(job: Job) -> str:
     if job.cancelled:
         return CANCELLED
     return "ok" if job.error is None else error_label(job.error)
-
-
-def error_label(error: WeaklinkError) -> str:
-    """``InvalidRequest`` -> ``invalid_request``; the base class, for what has no better name, is ``internal``."""
-    if type(error) is WeaklinkError:
-        return "internal"
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def _level(call: Call, served: ServedCodec) -> Level:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from semantic_codec.errors import WeaklinkError
 
 BER_BUCKETS = ((1e-9, "0"), (1e-3, "1e-3"), (1e-2, "1e-2"), (5e-2, "5e-2"), (1e-1, "1e-1"), (5e-1, "5e-1"))
 STAGES = ("queue", "decode", "tail", "total")
@@ -18,6 +21,13 @@ _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 def ber_bucket(ber: float) -> str:
     """Label of the first bucket whose upper bound is not below ``ber``, which is in [0, 0.5]."""
     return BER_BUCKETS[bisect_left(_BER_BOUNDS, ber)][1]
+
+
+def error_label(error: WeaklinkError) -> str:
+    """``InvalidRequest`` -> ``invalid_request``; the base class, for what has no better name, is ``internal``."""
+    if type(error) is WeaklinkError:
+        return "internal"
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 class Metrics:
@@ -40,7 +50,7 @@ class Metrics:
         self.requests = counter("requests", "Requests by their one outcome; codec unknown: none was found", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
         self.engine_deaths = counter("engine_deaths", "Engine processes that ended before the server did")
-        self.key_reloads = counter("key_reloads", "Reloads of the keys file: ok, failed", "outcome")
+        self.reloads = counter("reloads", "Reloads of keys, tokens and certificates: ok, failed", "file", "outcome")
         self.feedback = counter("feedback", "Feedback: ok, repeated, unknown, invalid", "outcome")
         self.predictions = counter("predictions", "Answers judged by feedback, by the upper bound of the BER used", "codec", "task", "ber_bucket")
         self.correct = counter("correct_predictions", "Right answers among these", "codec", "task", "ber_bucket")

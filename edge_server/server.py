@@ -19,8 +19,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from edge_server.access import Access, GrpcAccess, HttpAccess
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
+from edge_server.exposure import check_exposure
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.http_api import AdminApi
@@ -37,7 +39,10 @@ from edge_server.settings import Settings
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
+from edge_server.tls import Certificates
+from edge_server.tokens import TokenFile
 from edge_server.udp_door import UdpDoor
+from edge_server.watched_file import WatchedFile
 from semantic_codec.bundle import bundle_roots
 from semantic_codec.errors import AlreadyExists
 
@@ -47,7 +52,7 @@ LAME_DUCK_S = 0.2
 ARRIVED_S = 0.05
 """For what arrived before the signal and still lies in a socket's buffer: nobody would tell a frame's sender."""
 KEEPING_S = 1.0
-"""How often the keys file is looked at, and the replay window brought to the disk."""
+"""How often keys, tokens and certificates are looked at, and the replay window brought to the disk."""
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +61,8 @@ class Addresses:
     """Where the server listens, as ``host:port``."""
 
     grpc: str
-    udp: str
     http: str
+    udp: str | None = None
     serial: str | None = None
 
     def ready_line(self) -> dict[str, str]:
@@ -91,7 +96,9 @@ class EdgeServer:
         await self.shutdown()
 
     async def startup(self) -> Addresses:
-        """Load the bundles, then open the ports. ConfigError: nothing to serve; AlreadyExists: a port is taken."""
+        """Load the bundles, then open the ports. ConfigError: nothing to serve, or everybody would be served;
+        AlreadyExists: a port is taken."""
+        check_exposure(self._settings)
         try:
             self._assemble()
             # Closed in the opposite order: readiness and metrics can be read until the last answer has gone out.
@@ -104,7 +111,7 @@ class EdgeServer:
         if self._engines is not None:
             await self._engines.start()
         self._scheduler.start()
-        if self._keys is not None:
+        if self._watched:
             keeping = asyncio.create_task(self._keep())
             self._closers.callback(keeping.cancel)
         for service in ("", SERVICE):
@@ -158,6 +165,13 @@ class EdgeServer:
         )
         inference.connect(self._scheduler)
         self._keys = None if settings.keys is None else Keyring(settings.keys)
+        tokens = None if settings.tokens is None else TokenFile(settings.tokens)
+        self._access = None if tokens is None else Access(tokens, self.metrics)
+        self._certificates = None
+        if settings.tls_certificate is not None:
+            self._certificates = Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        watched = (self._keys, tokens, self._certificates)
+        self._watched: list[WatchedFile] = [file for file in watched if file is not None]
         self._replay = ReplayWindows(settings.replay_path if self._keys is not None else None)
         self._closers.callback(self._replay.close)
         keys = {} if self._keys is None else self._keys
@@ -209,6 +223,7 @@ class EdgeServer:
         settings = self._settings
         # Without so_reuseport a second server on the same port fails, instead of silently taking half of the calls.
         server = grpc.aio.server(
+            interceptors=() if self._access is None else (GrpcAccess(self._access),),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", HARD_LIMIT),
@@ -224,7 +239,11 @@ class EdgeServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            port = server.add_insecure_port(_join(settings.host, settings.grpc_port))
+            address = _join(settings.host, settings.grpc_port)
+            if self._certificates is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, self._certificates.grpc_credentials())
         except RuntimeError as error:
             raise _busy("grpc", settings.host, settings.grpc_port, error) from error
         await server.start()
@@ -232,8 +251,10 @@ class EdgeServer:
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         return _join(settings.host, port)
 
-    async def _open_udp(self) -> str:
+    async def _open_udp(self) -> str | None:
         settings = self._settings
+        if settings.udp_port is None:
+            return None
         sock = _bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: self._udp, sock=sock)
@@ -250,28 +271,31 @@ class EdgeServer:
         return _join(settings.host, sock.getsockname()[1])
 
     async def _keep(self) -> None:
-        """Follow the keys file and bring the replay window to the disk, until cancelled."""
+        """Follow the files that may be replaced and bring the replay window to the disk, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(KEEPING_S)
-            outcome = self._keys.reload()
-            if outcome is not None:
-                self.metrics.count(self.metrics.key_reloads, outcome)
+            for file in self._watched:
+                outcome = file.reload()
+                if outcome is not None:
+                    self.metrics.count(self.metrics.reloads, file.name, outcome)
             await loop.run_in_executor(None, self._replay.flush_to_disk())
 
     async def _open_http(self) -> str:
         settings = self._settings
         sock = _bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
-        server = _HttpServer(
-            uvicorn.Config(
-                self._app,
-                http=partial(TimedHttp, settings.client_timeout_s),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-            )
+        app = self._app if self._access is None else HttpAccess(self._app, self._access)
+        config = uvicorn.Config(
+            app,
+            http=partial(TimedHttp, settings.client_timeout_s),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
         )
+        config.load()
+        config.ssl = None if self._certificates is None else self._certificates.http_context()
+        server = _HttpServer(config)
         serving = asyncio.create_task(server.serve([sock]))
 
         async def close() -> None:

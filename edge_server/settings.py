@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
@@ -18,6 +18,7 @@ from edge_server.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from semantic_codec.errors import ConfigError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if value == "none" else value)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -28,8 +29,8 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address of all ports; 0.0.0.0 opens them to the network")
     grpc_port: Port = Field(50051, description="gRPC service, health and reflection; 0, as for every port: any free one, told on the ready line")
-    udp_port: Port = Field(50052, description="raw frames over UDP")
-    serial_port: Port | None = Field(None, description="raw frames on serial lines over TCP; none: not listening")
+    udp_port: OptionalPort = Field(50052, description="raw frames over UDP; none: not listening")
+    serial_port: OptionalPort = Field(None, description="raw frames on serial lines over TCP; none: not listening")
     http_port: Port = Field(8080, description="admin HTTP: status page, metrics, health, inference for curl")
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description=f"bundle folders, separated by '{os.pathsep}'; empty: the packaged bundles"
@@ -63,6 +64,17 @@ class Settings(BaseSettings):
     open_frames: bool | None = Field(
         None, description="whether frames without a key are read; none: only where there is no keys file"
     )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate chain of gRPC and HTTP, reloaded when it changes; none: no TLS"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authority whose certificates clients must show; none: they need none"
+    )
+    tokens: Path | None = Field(
+        None, description="TOML file of token hashes, reloaded when it changes: gRPC and HTTP ask for a token"
+    )
+    insecure: bool = Field(False, description="open to the network although anybody may call")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @field_validator("bundles", mode="before")
@@ -102,9 +114,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML or JSON file of these settings by name")
     for name, field in Settings.model_fields.items():
+        bare = {"nargs": "?", "const": "true"} if field.default is False else {}
         parser.add_argument(
             flag(name),
             dest=name,
+            **bare,
             metavar=name.rpartition("_")[2].upper(),
             default=argparse.SUPPRESS,
             help=f"{field.description} (default: {shown_default(field)}; WEAKLINK_{name.upper()})",

@@ -24,6 +24,18 @@ class InvalidRequest(WeaklinkError):
     grpc_status, http_status = "INVALID_ARGUMENT", 400
 
 
+class Unauthenticated(WeaklinkError):
+    """Nobody knows who calls: no token, or none that is valid."""
+
+    grpc_status, http_status = "UNAUTHENTICATED", 401
+
+
+class PermissionDenied(WeaklinkError):
+    """The caller is known, and this is not for it."""
+
+    grpc_status, http_status = "PERMISSION_DENIED", 403
+
+
 class NotFound(WeaklinkError):
     """A codec, version, device or file that does not exist."""
 

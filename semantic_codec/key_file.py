@@ -16,7 +16,7 @@ LARGEST_DEVICE = 0xFFFF
 
 def read_key(path: Path) -> DeviceKey:
     """A device's key: a file with 64 hexadecimal digits. ConfigError: not that, or not the owner's alone."""
-    return DeviceKey.from_hex(_read_secret(path).strip())
+    return DeviceKey.from_hex(read_secret(path).strip())
 
 
 def read_keys(path: Path) -> dict[int, DeviceKey]:
@@ -24,7 +24,7 @@ def read_keys(path: Path) -> dict[int, DeviceKey]:
 
     ConfigError: not readable, others may read it, or an entry is not `number = "64 hexadecimal digits"`.
     """
-    text = _read_secret(path)
+    text = read_secret(path)
     try:
         entries = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
@@ -42,21 +42,22 @@ def read_keys(path: Path) -> dict[int, DeviceKey]:
     return keys
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path, kind: str = "key file") -> str:
+    """The text of a file that is nobody else's to read; ConfigError, which calls it ``kind``, where it is not so."""
     try:
         with open(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the key file {path} cannot be read ({getattr(error, 'strerror', error)})",
+            f"the {kind} {path} cannot be read ({getattr(error, 'strerror', error)})",
             allowed="a text file that this user may read",
             fix="correct the path or the file's owner",
         ) from None
     # As ssh has it for private keys. A group may read it: that is how containers and services get their secrets.
     if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IRWXO):
         raise ConfigError(
-            f"the key file {path} has the mode {stat.S_IMODE(mode):04o}",
+            f"the {kind} {path} has the mode {stat.S_IMODE(mode):04o}",
             allowed="0600, or 0640 for a service's group: nobody else may read it",
             fix=f"chmod 600 {path}",
         )

@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("weaklink.demo", "edge, lossy link and device on this machine, one table", "Try it", "train"),
     "codecs": Verb("weaklink.codecs", "list the codecs that are installed", "Try it", ""),
     "serve": Verb("edge_server.__main__", "run the edge node: gRPC, HTTP and raw frames over UDP", "Run it", "edge"),
+    "keys": Verb("edge_server.keys_command", "make keys and tokens of an edge and its devices", "Run it", "edge"),
     "send": Verb("device_client.__main__", "encode images as a device does and send them", "Run it", "images"),
     "emulate": Verb("channel_emulator.__main__", "run the lossy link between device and edge", "Run it", "emulator"),
     "link": Verb("channel_emulator.control_client", "create, change and list the emulator's links", "Run it", ""),

@@ -119,6 +119,7 @@ def test_panels_do_not_overlap():
 
 def test_the_systemd_unit_starts_the_edge_with_flags_that_exist():
     unit = (ROOT / "deploy/systemd/weaklink-edge.service").read_text()
-    command, verb, *arguments = shlex.split(re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1])
+    start = re.search(r"^ExecStart=(.*)$", unit.replace("\\\n", ""), re.MULTILINE)[1]
+    command, verb, *arguments = shlex.split(start)
     assert command.endswith("/weaklink") and verb == "serve"
     edge_parser().parse_args(arguments)

@@ -135,7 +135,7 @@ async def test_new_keys_take_effect_without_a_restart(bundle_root: Path, bundle:
         await device.reply()
         secret(keys, f'7 = "{TWO}"\n')
         async with asyncio.timeout(10):
-            while not sample(server, "weaklink_key_reloads_total", outcome="ok"):
+            while not sample(server, "weaklink_reloads_total", file="keys", outcome="ok"):
                 await asyncio.sleep(0.01)
         device.send(keyed(bundle, 501))
         await counted(server, "bad_mac")

@@ -1,0 +1,147 @@
+"""Who may call what: every gRPC method and HTTP path needs a role, and what is not named here needs admin's.
+
+The caller goes with the request in a context variable, so that whatever door a request came through,
+:class:`~edge_server.inference.Inference` and the feedback judge can ask for whom it may speak.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection
+from contextvars import ContextVar
+
+import grpc
+
+from edge_server.metrics import Metrics, error_label
+from edge_server.tokens import Caller, Role, TokenFile
+from semantic_codec.errors import PermissionDenied, Unauthenticated, WeaklinkError
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+"""Whose request this is; None: nobody has to say."""
+
+ANYBODY: Collection[Role] = ()
+_SCRAPERS = (Role.METRICS, Role.ADMIN)
+_CALLERS = (Role.DEVICES, Role.ADMIN)
+_OPEN_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_OPEN_METHODS = ("ServerLive", "ServerReady")
+
+
+def allowed_on_grpc(method: str) -> Collection[Role]:
+    """Roles for a full method name, such as ``/weaklink.v1.EdgeInference/Infer``."""
+    service, _, name = method.lstrip("/").partition("/")
+    if service == "grpc.health.v1.Health":
+        return ANYBODY
+    if service.startswith("grpc.reflection.") or service == "weaklink.v1.EdgeInference":
+        return _CALLERS
+    if service == "inference.GRPCInferenceService" and not name.startswith("Repository"):
+        return ANYBODY if name in _OPEN_METHODS else _CALLERS
+    return (Role.ADMIN,)
+
+
+def allowed_on_http(path: str) -> Collection[Role]:
+    if path in _OPEN_PATHS:
+        return ANYBODY
+    if path == "/metrics":
+        return _SCRAPERS
+    if path == "/v2" or (path.startswith(("/v1/", "/v2/")) and not path.startswith("/v2/repository")):
+        return _CALLERS
+    return (Role.ADMIN,)
+
+
+def check_speaks_for(device: str) -> None:
+    """PermissionDenied where the caller's token is not for this device."""
+    caller = CALLER.get()
+    if caller is not None and not caller.may_speak_for(device):
+        raise PermissionDenied(
+            f"the token of {caller.role.value} {caller.name!r} speaks for device {device!r}",
+            allowed=f"device {caller.name}" if caller.role is Role.DEVICES else "no device",
+            fix="use this device's own token",
+        )
+
+
+class Access:
+    """Finds the caller of an ``authorization`` header and counts those who are turned away."""
+
+    def __init__(self, tokens: TokenFile, metrics: Metrics):
+        self._tokens, self._metrics = tokens, metrics
+
+    def enter(self, transport: str, authorization: str, allowed: Collection[Role]) -> None:
+        """Make the caller that of the request. Unauthenticated; PermissionDenied: its role is not ``allowed``."""
+        if not allowed:
+            return
+        try:
+            CALLER.set(self._caller(authorization, allowed))
+        except WeaklinkError as error:
+            self._metrics.count(self._metrics.requests, transport, "unknown", error_label(error))
+            raise
+
+    def _caller(self, authorization: str, allowed: Collection[Role]) -> Caller:
+        caller = self._tokens.value.caller(_token(authorization))
+        if caller is None:
+            raise Unauthenticated("no valid token", allowed="a device's token", fix="send authorization: Bearer TOKEN")
+        if caller.role not in allowed:
+            raise PermissionDenied(
+                f"this is a token of {caller.role.value}",
+                allowed=f"tokens of {' and '.join(role.value for role in allowed)}",
+                fix="use one of these",
+            )
+        return caller
+
+
+class GrpcAccess(grpc.aio.ServerInterceptor):
+    """Before any message is read."""
+
+    def __init__(self, access: Access):
+        self._access = access
+
+    async def intercept_service(self, continuation, details: grpc.HandlerCallDetails):
+        given = next((value for key, value in details.invocation_metadata if key == "authorization"), "")
+        try:
+            self._access.enter("grpc", given, allowed_on_grpc(details.method))
+        except WeaklinkError as error:
+            status, message = grpc.StatusCode[error.grpc_status], str(error)
+
+            async def refuse(_, context: grpc.aio.ServicerContext) -> None:
+                await context.abort(status, message)
+
+            # Of all four kinds the one that waits for no message.
+            return grpc.stream_stream_rpc_method_handler(refuse)
+        return await continuation(details)
+
+
+class HttpAccess:
+    """ASGI middleware. A browser may give the token as the password of Basic authentication."""
+
+    def __init__(self, app, access: Access):
+        self._app, self._access = app, access
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http":
+            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            try:
+                self._access.enter("http", given.decode("latin-1"), allowed_on_http(scope["path"]))
+            except WeaklinkError as error:
+                await _refuse(error, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _refuse(error: WeaklinkError, send) -> None:
+    body = json.dumps({"error": {"status": error.grpc_status, "message": str(error)}}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if isinstance(error, Unauthenticated):
+        headers += [(b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="weaklink"')]
+    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _token(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return given.strip() if scheme.lower() == "bearer" else ""

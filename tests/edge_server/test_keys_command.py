@@ -1,0 +1,71 @@
+"""``weaklink keys init``: both halves of every secret, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_client.credentials import read_token
+from edge_server.keys_command import device_list, main
+from edge_server.tokens import Caller, Role, read_tokens
+from semantic_codec.errors import ConfigError
+from semantic_codec.key_file import read_key, read_keys
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_edge_and_owners_get_their_halves(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = tmp_path / "secrets"
+    assert main(["init", str(folder), "--devices", "1,7"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 6 and "--tokens" in said.err
+    keys, tokens = read_keys(folder / "edge/keys.toml"), read_tokens(folder / "edge/tokens.toml")
+    for device in (1, 7):
+        assert keys[device] == read_key(folder / f"devices/{device}.key")
+        token = read_token(folder / f"devices/{device}.token")
+        assert tokens.caller(token) == Caller(str(device), Role.DEVICES)
+    for role in (Role.METRICS, Role.ADMIN):
+        token = (folder / f"{role.value}/{role.value}.token").read_text().strip()
+        assert tokens.caller(token) == Caller(role.value, role)
+    assert mode(folder / "metrics/metrics.token") == 0o644 and mode(folder / "metrics") == 0o755
+    for name in ("edge", "devices", "admin"):
+        assert mode(folder / name) == 0o700
+        assert {mode(path) for path in (folder / name).iterdir()} == {0o600}
+
+
+def test_a_second_call_adds_what_is_missing_and_changes_nothing(tmp_path: Path):
+    main(["init", str(tmp_path), "--devices", "1"])
+    (tmp_path / "devices/1.token").unlink()  # handed over to the device
+    before = {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert main(["init", str(tmp_path), "--devices", "1"]) == 0
+    assert {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    assert main(["init", str(tmp_path), "--devices", "2"]) == 0
+    assert set(read_keys(tmp_path / "edge/keys.toml")) == {1, 2}
+    tokens = read_tokens(tmp_path / "edge/tokens.toml")
+    for name in ("admin/admin.token", "devices/2.token"):
+        assert tokens.caller((tmp_path / name).read_text().strip()) is not None
+
+
+def test_a_call_that_was_cut_short_is_finished_by_the_next(tmp_path: Path):
+    main(["init", str(tmp_path)])
+    (tmp_path / "edge/keys.toml").unlink()
+    (tmp_path / "edge/tokens.toml").unlink()
+    assert main(["init", str(tmp_path)]) == 0
+    assert read_keys(tmp_path / "edge/keys.toml") == {1: read_key(tmp_path / "devices/1.key")}
+    assert read_tokens(tmp_path / "edge/tokens.toml").caller(read_token(tmp_path / "devices/1.token"))
+
+
+def test_device_lists(tmp_path: Path):
+    assert device_list("7, 1,10-12,11") == [1, 7, 10, 11, 12]
+    for text in ("", "a", "-1", "5-", "65536", "3-1", "0-65535", "1,,2", "1-2-3"):
+        with pytest.raises(ConfigError, match="--devices is"):
+            device_list(text)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "file").write_text("")
+    assert main(["init", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""TLS and mutual TLS on the gRPC and HTTP ports, with certificates made on the fly."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import trustme
+
+from edge_server.tls import Certificates
+from semantic_codec.errors import ConfigError
+from tests.edge_server.conftest import running, sample, until
+from tests.edge_server.test_tokens import request, status
+from weaklink.v1 import edge_pb2_grpc
+
+
+class Authority:
+    """A certificate authority, and files of a certificate by it."""
+
+    def __init__(self, folder: Path, name: str):
+        self._ca, self._folder, self._name = trustme.CA(), folder, name
+        self.file = folder / f"{name}-ca.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+        self.files = self.issue()
+
+    def issue(self) -> tuple[Path, Path]:
+        """(certificate, key) of localhost, in place of the earlier ones."""
+        made = self._ca.issue_cert("localhost", "127.0.0.1", common_name="localhost")
+        certificate, key = self._folder / f"{self._name}.pem", self._folder / f"{self._name}.key"
+        certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+        key.touch(0o600)
+        key.write_bytes(made.private_key_pem.bytes())
+        return certificate, key
+
+    def settings(self) -> dict[str, Path]:
+        return dict(zip(("tls_certificate", "tls_key"), self.files))
+
+    def channel(self, address: str, own: tuple[Path, Path] | None = None) -> grpc.aio.Channel:
+        """A client's, with or without a certificate of its own."""
+        certificate, key = (None, None) if own is None else (path.read_bytes() for path in own)
+        return grpc.aio.secure_channel(
+            address, grpc.ssl_channel_credentials(self.file.read_bytes(), key, certificate)
+        )
+
+    def http_client(self, address: str, own: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cafile=self.file)
+        if own is not None:
+            context.load_cert_chain(*own)
+        return httpx.AsyncClient(base_url=f"https://{address}", verify=context, timeout=30)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "edge")
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "devices")
+
+
+async def infer(channel: grpc.aio.Channel) -> str:
+    async with channel:
+        return await status(edge_pb2_grpc.EdgeInferenceStub(channel).Infer(request(), timeout=30))
+
+
+async def shown(address: str) -> str:
+    """The certificate that a client is shown."""
+    host, _, port = address.partition(":")
+    return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)), timeout=30)
+
+
+async def test_grpc_and_http_speak_tls_and_nothing_else(bundle_root: Path, authority: Authority, devices: Authority):
+    async with running(bundle_root, **authority.settings()) as (_, at):
+        assert await infer(authority.channel(at["grpc"])) == "OK"
+        assert await infer(grpc.aio.insecure_channel(at["grpc"])) == "UNAVAILABLE"
+        assert await infer(devices.channel(at["grpc"])) == "UNAVAILABLE", "another authority's certificate"
+        async with authority.http_client(at["http"]) as client:
+            assert (await client.get("/readyz")).status_code == 200
+        async with httpx.AsyncClient() as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.get(f"http://{at['http']}/readyz")
+
+
+async def test_clients_show_a_certificate(bundle_root: Path, authority: Authority, devices: Authority):
+    async with running(bundle_root, tls_client_ca=devices.file, **authority.settings()) as (_, at):
+        assert await infer(authority.channel(at["grpc"], devices.files)) == "OK"
+        assert await infer(authority.channel(at["grpc"])) == "UNAVAILABLE"
+        assert await infer(authority.channel(at["grpc"], authority.files)) == "UNAVAILABLE"
+        async with authority.http_client(at["http"], devices.files) as client:
+            assert (await client.get("/readyz")).status_code == 200
+        for own in (None, authority.files):
+            async with authority.http_client(at["http"], own) as client:
+                with pytest.raises(httpx.HTTPError):
+                    await client.get("/readyz")
+
+
+async def test_a_new_certificate_is_taken_without_a_restart(bundle_root: Path, authority: Authority):
+    async with running(bundle_root, **authority.settings()) as (server, at):
+        before = {door: await shown(at[door]) for door in ("grpc", "http")}
+        authority.issue()
+        await until(lambda: sample(server, "weaklink_reloads_total", file="certificates", outcome="ok") == 1)
+        for door, certificate in before.items():
+            assert await shown(at[door]) != certificate
+        assert await infer(authority.channel(at["grpc"])) == "OK"
+        authority.files[1].write_text("no key")
+        await until(lambda: sample(server, "weaklink_reloads_total", file="certificates", outcome="failed") == 1)
+        assert await infer(authority.channel(at["grpc"])) == "OK"
+
+
+@pytest.mark.parametrize("damage", ["missing", "no PEM", "another's key", "readable"])
+def test_files_that_cannot_be_used(authority: Authority, devices: Authority, damage: str):
+    certificate, key = authority.files
+    if damage == "missing":
+        certificate.unlink()
+    elif damage == "no PEM":
+        certificate.write_text("x")
+    elif damage == "another's key":
+        key = devices.files[1]
+    else:
+        key.chmod(0o644)
+    with pytest.raises(ConfigError, match="fix: "):
+        Certificates(certificate, key, None)
