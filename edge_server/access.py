@@ -50,6 +50,12 @@ def allowed_on_http(path: str) -> Collection[Role]:
     return (Role.ADMIN,)
 
 
+def caller_name() -> str:
+    """The name of the request's token; empty where there is none."""
+    caller = CALLER.get()
+    return "" if caller is None else caller.name
+
+
 def check_speaks_for(device: str) -> None:
     """PermissionDenied where the caller's token is not for this device."""
     caller = CALLER.get()

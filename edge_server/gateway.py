@@ -131,22 +131,24 @@ class Gateway:
         """Frames that ended in an outcome."""
         self._metrics.count(self._metrics.frames, outcome, by=frames)
 
-    def handle(self, result: FrameResult, source: Source) -> None:
-        """One frame that was read, or could not be."""
+    def handle(self, result: FrameResult, source: Source) -> bool:
+        """One frame that was read, or could not be. Whether it was welcome: taken, or the repetition of one that was."""
         if isinstance(result.header, KeyedHeader):
-            self._handle_keyed(result, source)
-        elif result.header is not None and result.header.device in self._keys:
+            return self._handle_keyed(result, source)
+        if result.header is not None and result.header.device in self._keys:
             # Else whoever knows a device's number could speak for it.
             self.count("not_keyed")
-        elif result.outcome == "ok":
+            return False
+        if result.outcome == "ok":
             self._handle_open(result, source)
-        else:
-            self.count(result.outcome)
-            if result.header is not None:
-                source.send(encode_reply(_refusal(result), result.header.device))
-            elif result.outcome == "bad_header":
-                # Worse news of the device that is known to speak from there.
-                self._devices.failed_from(source)
+            return True
+        self.count(result.outcome)
+        if result.header is not None:
+            source.send(encode_reply(_refusal(result), result.header.device))
+        elif result.outcome == "bad_header":
+            # Worse news of the device that is known to speak from there.
+            self._devices.failed_from(source)
+        return False
 
     def _handle_open(self, result: FrameResult, source: Source) -> None:
         header = result.header
@@ -161,23 +163,26 @@ class Gateway:
         else:
             source.send(earlier.reply)
 
-    def _handle_keyed(self, result: FrameResult, source: Source) -> None:
+    def _handle_keyed(self, result: FrameResult, source: Source) -> bool:
         """What is not authentic gets no reply, nor does a replay: whoever sent it may be anybody."""
         header, key = result.header, self._keys.get(result.header.device)
         if result.codec is None or key is None:
             self.count(result.outcome if result.codec is None else "unknown_device")
-        elif not self._replay.accept(header.device, key.key_id, header.sequence):
+            return False
+        if not self._replay.accept(header.device, key.key_id, header.sequence):
             self.count("replayed")
-        elif result.outcome != "ok":
+            return False
+        if result.outcome != "ok":
             self.count(result.outcome)
             source.send(encode_keyed_reply(_refusal(result), header.device, key))
-        else:
-            self._devices.heard(str(header.device), source)
+            return False
+        self._devices.heard(str(header.device), source)
 
-            def answer(job: Job) -> None:
-                source.send(encode_keyed_reply(_to_reply(job), header.device, key))
+        def answer(job: Job) -> None:
+            source.send(encode_keyed_reply(_to_reply(job), header.device, key))
 
-            self._submit(result, source, answer)
+        self._submit(result, source, answer)
+        return True
 
     def _submit(self, result: FrameResult, source: Source, answer: Callable[[Job], None]) -> None:
         """Have an accepted frame's payload inferred; ``answer(job)`` is called once it ended."""

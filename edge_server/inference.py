@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
-from edge_server.access import check_speaks_for
+from edge_server.access import caller_name, check_speaks_for
 from edge_server.devices import DeviceTable, RememberedAnswer
 from edge_server.engine import EngineRequest
 from edge_server.jobs import Call, Job
@@ -13,7 +14,7 @@ from edge_server.metrics import Metrics, error_label
 from edge_server.repository import Repository, ServedCodec
 from edge_server.scheduler import Scheduler, deadline_passed
 from semantic_codec.bundle import Level
-from semantic_codec.errors import EncoderMismatch, InvalidRequest, WeaklinkError
+from semantic_codec.errors import EncoderMismatch, InvalidRequest, QueueFull, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 MAX_NAME = 64  # characters of a device name or request id
@@ -32,9 +33,12 @@ class Inference:
         metrics: Metrics,
         clock: Callable[[], float],
         deadline_s: float,
+        most_in_flight: int,
     ):
         self._repository, self._devices, self._metrics = repository, devices, metrics
         self._clock, self._deadline_s = clock, deadline_s
+        self._most_in_flight = most_in_flight
+        self._in_flight: Counter[str] = Counter()
         self._scheduler: Scheduler | None = None
 
     def connect(self, scheduler: Scheduler) -> None:
@@ -54,6 +58,7 @@ class Inference:
             if job.deadline <= now:
                 raise deadline_passed()
             self._check(job)
+            self._enter(job)
             self._scheduler.put(job)
         except WeaklinkError as error:
             job.error = error
@@ -62,6 +67,7 @@ class Inference:
 
     def finish(self, job: Job) -> None:
         """Count the job's one outcome, remember its answer, tell its transport."""
+        self._leave(job)
         try:
             if job.error is None and not job.cancelled:
                 self._account(job)
@@ -70,6 +76,26 @@ class Inference:
             job.done(job)
         except Exception:  # a transport that fails to take its answer must not stop the others
             log.exception("an answer could not be delivered over %s", job.call.transport)
+
+    def _enter(self, job: Job) -> None:
+        """A device that sends faster than it is answered must not fill the queue alone. Nobody in particular may."""
+        holder = job.call.device or caller_name()
+        if not holder:
+            return
+        if self._in_flight[holder] >= self._most_in_flight:
+            raise QueueFull(
+                f"device {holder!r} has {self._in_flight[holder]} requests under way",
+                allowed=f"up to {self._most_in_flight}",
+                fix="wait for answers, or raise --device-in-flight",
+            )
+        self._in_flight[holder] += 1
+        job.holder = holder
+
+    def _leave(self, job: Job) -> None:
+        if job.holder:
+            self._in_flight[job.holder] -= 1
+            if not self._in_flight[job.holder]:
+                del self._in_flight[job.holder]
 
     def _check(self, job: Job) -> None:
         call = job.call

@@ -35,7 +35,8 @@ class Call:
 class Job:
     """A call and its end. ``done(job)`` is called exactly once, with either ``answer`` or ``error`` set.
 
-    Times are seconds on the server's monotonic clock. ``ber_source`` is the proto's BerSource number.
+    Times are seconds on the server's monotonic clock. ``ber_source`` is the proto's BerSource number. ``holder``: whose
+    place among those under way it takes.
     """
 
     call: Call
@@ -50,3 +51,4 @@ class Job:
     answer: EngineAnswer | None = None
     error: WeaklinkError | None = None
     cancelled: bool = False
+    holder: str = ""

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from edge_server.access import Access, GrpcAccess, HttpAccess
+from edge_server.admission import Admission
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.exposure import check_exposure
@@ -155,7 +156,9 @@ class EdgeServer:
         for refusal in repository.refused:
             log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
         devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
-        inference = Inference(repository, devices, self.metrics, clock, settings.deadline_s)
+        inference = Inference(
+            repository, devices, self.metrics, clock, settings.deadline_s, settings.device_in_flight
+        )
         self._scheduler = Scheduler(
             lanes,
             inference.finish,
@@ -184,11 +187,18 @@ class EdgeServer:
         )
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(
-            inference, judge, repository, clock, settings.max_message_bytes, settings.stream_window
+            inference,
+            judge,
+            repository,
+            clock,
+            settings.max_message_bytes,
+            settings.stream_window,
+            settings.stream_limit,
         )
         self._gateway = Gateway(repository, devices, inference, self.metrics, keys, self._replay)
         codecs, open_frames = wire_codecs(repository), settings.reads_open_frames
-        self._udp = UdpDoor(self._gateway, Readers(codecs, self._keys, open_frames), reading)
+        admission = Admission(settings.noise_rate, settings.device_limit, clock)
+        self._udp = UdpDoor(self._gateway, Readers(codecs, self._keys, open_frames), reading, admission)
         # Bytes go missing on a serial line, not the ends of frames.
         whole_frames = Readers(codecs, self._keys, open_frames, cut_frames=False)
         self._serial = SerialDoor(self._gateway, whole_frames, reading, client_timeout_s=settings.client_timeout_s)
@@ -257,7 +267,7 @@ class EdgeServer:
             return None
         sock = _bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self._udp, sock=sock)
+        await self._udp.open(sock)
         self._closers.callback(self._udp.close)
         return _join(settings.host, sock.getsockname()[1])
 

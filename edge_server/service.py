@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from edge_server.access import caller_name
 from edge_server.feedback import FeedbackJudge
 from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec, to_codec_list, to_response
 from edge_server.repository import Repository
 from edge_server.scheduler import shutting_down
-from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
+from semantic_codec.errors import InvalidRequest, QueueFull, TooLarge, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 SERVICE = edge_pb2.DESCRIPTOR.services_by_name["EdgeInference"].full_name
@@ -34,10 +36,12 @@ class EdgeService:
         clock: Callable[[], float],
         max_message_bytes: int,
         stream_window: int,
+        stream_limit: int,
     ):
         self._inference, self._judge, self._repository, self.clock = inference, judge, repository, clock
         self._limit, self._window = max_message_bytes, stream_window
         self._streams: set[_Stream] = set()
+        self._stream_limit, self._streams_of = stream_limit, Counter()
         self._calls = 0
         self._idle = asyncio.Event()
         self.draining = False
@@ -84,12 +88,25 @@ class EdgeService:
         return to_response(job)
 
     async def infer_stream(self, _, context: grpc.aio.ServicerContext) -> None:
+        owner = caller_name() or context.peer().rpartition(":")[0]
+        if self._streams_of[owner] >= self._stream_limit:
+            error = QueueFull(
+                f"{owner} has {self._stream_limit} streams open",
+                allowed=f"up to {self._stream_limit}",
+                fix="send more on each stream, or raise --stream-limit",
+            )
+            self.submit(error, None, lambda job: None)
+            await _abort(context, error)
         stream = _Stream(self, context, self._window)
         self._streams.add(stream)
+        self._streams_of[owner] += 1
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
+            self._streams_of[owner] -= 1
+            if not self._streams_of[owner]:
+                del self._streams_of[owner]
             self._idle.set()
             for job in stream.open:
                 self.abandon(job)

@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, le=4096, description="images in one batch")
     queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")
     stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
+    stream_limit: int = Field(256, ge=1, le=65536, description="streams of one token, or of one address without tokens")
+    device_in_flight: int = Field(
+        512, ge=1, le=1_000_000, description="unanswered requests of one device; above: RESOURCE_EXHAUSTED"
+    )
+    noise_rate: float = Field(
+        200, ge=1, le=1e6, description="datagrams per second of one address that may be unreadable or unwelcome; above: dropped unread"
+    )
     max_message_bytes: int = Field(65536, ge=1024, le=4_000_000, description="largest request, any transport")
     deadline_s: Seconds = Field(5.0, description="time for a request whose caller gave no deadline, seconds")
     client_timeout_s: Seconds = Field(

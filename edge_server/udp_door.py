@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from edge_server.admission import Admission
 from edge_server.gateway import Gateway, Readers
+from edge_server.kernel_filter import KernelFilter
 
 READ_BATCH = 256  # frames per pass of the reader
-BACKLOG = 4096  # frames that may wait for the reader; above, they are dropped and counted
+FLOOD = 500  # frames in a row over the rate, after which the kernel drops the rest of the second
+LOOK_S = 1.0  # how often blocked addresses get another chance and the kernel's drops are counted
 log = logging.getLogger(__name__)
 
 
@@ -30,11 +34,19 @@ class Sender:
 class UdpDoor(asyncio.DatagramProtocol):
     """Belongs to the event loop's thread; only ``readers.read`` runs on ``executor``."""
 
-    def __init__(self, gateway: Gateway, readers: Readers, executor: Executor):
-        self._gateway, self._readers, self._executor = gateway, readers, executor
-        self._backlog: list[tuple[bytes, Any]] = []
+    def __init__(self, gateway: Gateway, readers: Readers, executor: Executor, admission: Admission):
+        self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
         self._reading: asyncio.Task | None = None
         self._socket: asyncio.DatagramTransport | None = None
+        self._filter: KernelFilter | None = None
+        self._blocked: set[str] = set()
+        self._looking: asyncio.TimerHandle | None = None
+
+    async def open(self, sock: socket.socket) -> None:
+        """Listen on a bound socket."""
+        self._filter = KernelFilter(sock)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, sock=sock)
+        self._look()
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:
         self._socket = transport
@@ -42,27 +54,48 @@ class UdpDoor(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: Any) -> None:
         if self._gateway.draining:
             self._gateway.count("draining")
-        elif len(self._backlog) >= BACKLOG:
-            self._gateway.count("overflow")
-        else:
-            self._backlog.append((data, address))
-            if self._reading is None:
-                self._gateway.begin()
-                self._reading = asyncio.get_running_loop().create_task(self._read_backlog())
+            return
+        refusal = self._admission.offer(data, address)
+        if refusal is not None:
+            self._gateway.count(refusal)
+            if refusal == "rate_limited" and self._admission.refused(address) >= FLOOD:
+                self._block(address[0])
+        elif self._reading is None:
+            self._gateway.begin()
+            self._reading = asyncio.get_running_loop().create_task(self._read_waiting())
 
     def error_received(self, error: OSError) -> None:
         """A device that went away answers our reply with an ICMP error: its loss, nobody else's."""
         log.debug("UDP: %s", error)
 
     def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._count_dropped()
         if self._socket is not None:
             self._socket.close()
 
-    async def _read_backlog(self) -> None:
+    def _block(self, host: str) -> None:
+        if host not in self._blocked:
+            self._blocked.add(host)
+            self._filter.block(self._blocked)
+
+    def _look(self) -> None:
+        self._count_dropped()
+        if self._blocked:
+            self._blocked.clear()
+            self._filter.block(())
+        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _count_dropped(self) -> None:
+        dropped = self._filter.dropped()
+        if dropped:
+            self._gateway.count("dropped_by_kernel", dropped)
+
+    async def _read_waiting(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._backlog:
-                chunk, self._backlog = self._backlog[:READ_BATCH], self._backlog[READ_BATCH:]
+            while chunk := self._admission.take(READ_BATCH):
                 frames = [data for data, _ in chunk]
                 try:
                     results = await loop.run_in_executor(self._executor, self._readers.read, frames)
@@ -71,7 +104,8 @@ class UdpDoor(asyncio.DatagramProtocol):
                     self._gateway.count("internal", len(frames))
                     continue
                 for (_, address), result in zip(chunk, results, strict=True):
-                    self._gateway.handle(result, Sender(self._socket, address))
+                    if self._gateway.handle(result, Sender(self._socket, address)):
+                        self._admission.welcome(address)
         finally:
             self._reading = None
             self._gateway.end()
