@@ -1,103 +1,149 @@
 """Which raw frames may wait for the reader, decided by their source address before a byte of them is looked at.
 
-Every address has a token bucket: a frame takes a token, and gives it back if it turns out to be welcome. So honest
-senders are bounded by what the reader can do, noise by ``noise_rate``. What waits is read in turns, a frame of each
-address at a time. Addresses that were never welcome are strangers: they share ``SLOTS`` buckets, whatever their number,
-and leave most of a batch to the others.
+Every sender, an address and port, has a token bucket: a frame takes a token, and gives it back if it turns out to be
+welcome. So honest senders are bounded by what the reader can do, noise by ``noise_rate``. Who was never welcome is a
+stranger: strangers share ``SLOTS`` buckets, whatever their number, and need tokens of their host and of all strangers
+besides, so that neither a host with many ports nor invented addresses get further. What waits is read in turns, a
+frame of each sender at a time, and strangers have a small part of each batch.
 """
 
 from __future__ import annotations
 
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-BACKLOG = 4096  # frames that may wait, shared by the addresses that have any waiting
+BACKLOG = 4096  # frames that may wait, shared by the senders that have any waiting
 LEAST_SHARE = 8
 BURST = 2048  # tokens of a full bucket: what an honest sender may have under way
 SLOTS = 256
-STRANGERS_PART = 8  # one in so many places of a batch is theirs even when others wait
+HOST_SHARE, STRANGERS_SHARE = 2, 4  # noise of one host and of all strangers, in those of one sender
+STRANGERS_PART = 8  # one in so many places of a batch is theirs
+FLOOD = 1000  # refused frames within a second, after which it is worth having the kernel drop the rest
 Frame = tuple[bytes, Any]
 
 
-class _Sender:
-    """A bucket and what waits. ``refused``: frames in a row that found the bucket empty."""
+class _Bucket:
+    """Tokens, ``rate`` more every second up to ``burst``."""
 
-    __slots__ = ("tokens", "filled", "waiting", "refused", "known")
+    __slots__ = ("tokens", "burst", "_rate", "_filled", "_second", "_refused")
 
-    def __init__(self, now: float, known: bool):
-        self.tokens, self.filled, self.refused, self.known = float(BURST), now, 0, known
+    def __init__(self, rate: float, burst: float, now: float):
+        self.tokens = self.burst = burst
+        self._rate, self._filled = rate, now
+        self._second, self._refused = 0, 0
+
+    def has_one(self, now: float) -> bool:
+        self.tokens = min(self.burst, self.tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        return self.tokens >= 1
+
+    def give_back(self) -> None:
+        self.tokens = min(self.burst, self.tokens + 1)
+
+    def floods(self, now: float) -> bool:
+        """Count a frame that found no token; whether it is the FLOOD-th of this second."""
+        if int(now) != self._second:
+            self._second, self._refused = int(now), 0
+        self._refused += 1
+        return self._refused == FLOOD
+
+
+class _Sender(_Bucket):
+    """A bucket and the frames that wait."""
+
+    __slots__ = ("known", "waiting")
+
+    def __init__(self, rate: float, now: float, known: bool):
+        super().__init__(rate, BURST, now)
+        self.known = known
         self.waiting: deque[Frame] = deque()
 
 
 class Admission:
     """Frames and their addresses in, batches in fair turns out. Belongs to the event loop's thread.
 
-    noise_rate: frames per second and address that may be unwelcome. most_known: addresses that have a bucket of their
-    own; the least recently welcome one becomes a stranger.
+    noise_rate: frames per second and sender that may be unwelcome. most_known: senders that have a bucket of their own;
+    the least recently welcome one becomes a stranger. on_flood: told (host, port), or (host, None) for all strangers of
+    a host, once a second while so many of their frames are refused that they are better dropped elsewhere.
     """
 
-    def __init__(self, noise_rate: float, most_known: int, clock: Callable[[], float]):
-        self._rate, self._most_known, self._clock = noise_rate, most_known, clock
+    def __init__(
+        self,
+        noise_rate: float,
+        most_known: int,
+        clock: Callable[[], float],
+        on_flood: Callable[[str, int | None], None] = lambda host, port: None,
+    ):
+        self._rate, self._most_known, self._clock, self.on_flood = noise_rate, most_known, clock, on_flood
         now = clock()
-        self._known: OrderedDict[str | bytes, _Sender] = OrderedDict()
-        self._slots = [_Sender(now, known=False) for _ in range(SLOTS)]
+        self._known: OrderedDict[Any, _Sender] = OrderedDict()
+        self._slots = [_Sender(noise_rate, now, known=False) for _ in range(SLOTS)]
+        self._hosts = [_Bucket(noise_rate * HOST_SHARE, BURST * HOST_SHARE, now) for _ in range(SLOTS)]
+        self._strangers = _Bucket(noise_rate * STRANGERS_SHARE, BURST * STRANGERS_SHARE, now)
         self._turns: dict[bool, deque[_Sender]] = {True: deque(), False: deque()}
 
     def offer(self, data: bytes, address: Any) -> str | None:
         """Let a frame wait, or say why not: "rate_limited" or "overflow"."""
-        sender = self._sender(address)
-        if not self._take_token(sender):
-            sender.refused += 1
+        sender = self._known.get(address) or self._slot(address)
+        buckets = self._buckets(sender, address)
+        if not self._take_tokens(buckets, address):
             return "rate_limited"
-        sender.refused = 0
         turns = self._turns[sender.known]
         waiting = len(sender.waiting)
         if waiting >= max(LEAST_SHARE, BACKLOG // (len(self._turns[True]) + len(self._turns[False]) + (not waiting))):
-            sender.tokens += 1
+            _give_back(buckets)
             return "overflow"
         sender.waiting.append((data, address))
         if not waiting:
             turns.append(sender)
         return None
 
-    def refused(self, address: Any) -> int:
-        """Frames in a row that were ``rate_limited``, from this address or those that share its bucket."""
-        return self._sender(address).refused
-
     def take(self, most: int) -> list[Frame]:
         """The next frames, empty where none wait."""
         batch: list[Frame] = []
-        self._fill(batch, False, most // STRANGERS_PART)
+        self._fill(batch, False, max(1, most // STRANGERS_PART))
         self._fill(batch, True, most)
-        self._fill(batch, False, most)
         return batch
 
     def welcome(self, address: Any) -> None:
         """A frame from there was worth reading."""
-        key = _key(address)
-        sender = self._known.get(key)
-        if sender is None:
-            sender = self._known[key] = _Sender(self._clock(), known=True)
-            if len(self._known) > self._most_known:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
-            sender.tokens = min(sender.tokens + 1, BURST)
+        sender = self._known.get(address)
+        if sender is not None:
+            self._known.move_to_end(address)
+            sender.give_back()
+            return
+        sender = self._known[address] = _Sender(self._rate, self._clock(), known=True)
+        slot = self._slot(address)
+        _give_back(self._buckets(slot, address))
+        # Else every new port would have a full bucket to spend on noise.
+        sender.tokens = slot.tokens
+        if len(self._known) > self._most_known:
+            self._known.popitem(last=False)
 
-    def _sender(self, address: Any) -> _Sender:
-        key = _key(address)
+    def known_ports(self, host: str) -> Iterator[int]:
+        """Ports of a host from which welcome frames came, the latest first."""
+        return (address[1] for address in reversed(self._known) if address[0] == host)
+
+    def _slot(self, address: Any) -> _Sender:
         # Python salts this hash: nobody can choose addresses that meet in a device's slot.
-        return self._known.get(key) or self._slots[hash(key) % SLOTS]
+        return self._slots[hash((_host(address), address[1])) % SLOTS]
 
-    def _take_token(self, sender: _Sender) -> bool:
+    def _buckets(self, sender: _Sender, address: Any) -> tuple[_Bucket, ...]:
+        if sender.known:
+            return (sender,)
+        return sender, self._hosts[hash(_host(address)) % SLOTS], self._strangers
+
+    def _take_tokens(self, buckets: tuple[_Bucket, ...], address: Any) -> bool:
         now = self._clock()
-        sender.tokens = min(BURST, sender.tokens + (now - sender.filled) * self._rate)
-        sender.filled = now
-        if sender.tokens < 1:
-            return False
-        sender.tokens -= 1
+        for place, bucket in enumerate(buckets):
+            if not bucket.has_one(now):
+                if place < 2 and bucket.floods(now):
+                    self.on_flood(address[0], None if place else address[1])
+                return False
+        for bucket in buckets:
+            bucket.tokens -= 1
         return True
 
     def _fill(self, batch: list[Frame], known: bool, upto: int) -> None:
@@ -109,7 +155,12 @@ class Admission:
                 turns.append(sender)
 
 
-def _key(address: Any) -> str | bytes:
+def _give_back(buckets: tuple[_Bucket, ...]) -> None:
+    for bucket in buckets:
+        bucket.give_back()
+
+
+def _host(address: Any) -> str | bytes:
     """Of an IPv6 address its /64, which is the least that one customer has."""
     host = address[0]
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8] if ":" in host else host

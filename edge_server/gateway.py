@@ -18,11 +18,11 @@ from edge_server.metrics import Metrics
 from edge_server.replay import ReplayWindows
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable
-from semantic_codec.frame import FrameReader, FrameResult, WireCodec
+from semantic_codec.frame import OPEN, FrameReader, FrameResult, WireCodec
 from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import KeyedFrameReader
 from semantic_codec.keyed_reply import encode_keyed_reply
-from semantic_codec.reply import Refusal, Reply, ReplyStatus, encode_reply
+from semantic_codec.reply import REPLY_BYTES, Refusal, Reply, ReplyStatus, encode_reply
 
 _REFUSALS = {
     "unknown_version": Refusal.UNKNOWN_VERSION,
@@ -56,6 +56,9 @@ class Source(Protocol):
 class Readers:
     """Open and keyed mode, whichever are allowed, read as one. Any thread may use it, one at a time.
 
+    What is shorter than an open reply is not read in open mode: whoever gave a false address would have more sent there
+    than they sent themselves.
+
     codecs: what is served. keys: of keyed mode, None for none. open_frames: whether open mode is read.
     cut_frames: as for `FrameReader`.
     """
@@ -78,7 +81,8 @@ class Readers:
         """As `FrameReader.read`: the mode in which a header was read counts, keyed mode first."""
         results = [FrameResult("bad_length")] * len(frames)
         for reader in self._readers:
-            unread = [place for place, result in enumerate(results) if result.header is None]
+            least = REPLY_BYTES if reader.mode is OPEN else 0
+            unread = [place for place, result in enumerate(results) if result.header is None and len(frames[place]) >= least]
             for place, result in zip(unread, reader.read([frames[place] for place in unread]), strict=True):
                 if result.outcome != "bad_length" or result.header is not None:
                     results[place] = result

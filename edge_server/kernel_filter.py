@@ -9,14 +9,28 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-MOST_BLOCKED = 64
+MOST_RULES = 64
+MOST_PORTS = 512  # of all rules together: the program has to fit net.core.optmem_max
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_MEMINFO = 26, 27, 55
 _MEMINFO = struct.Struct("9I")  # the last is the number of datagrams dropped: no room, or filtered
 _SOURCE_ADDRESS = 0xFFF00000 + 12  # SKF_NET_OFF: from the IPv4 header on
-_LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_SOURCE_PORT = 0  # what the program sees starts with the UDP header
+_LOAD_WORD, _LOAD_HALF, _JUMP, _JUMP_EQUAL, _RETURN = 0x20, 0x28, 0x05, 0x15, 0x06
+_PASS, _DROP = 0xFFFFFFFF, 0
 _INSTRUCTION = struct.Struct("HBBI")
+Instruction = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What to drop of an IPv4 host: what comes from these ports, or ``besides`` them everything."""
+
+    host: str
+    ports: tuple[int, ...]
+    besides: bool
 
 
 class KernelFilter:
@@ -27,14 +41,14 @@ class KernelFilter:
         self._works = sys.platform == "linux" and sock.family == socket.AF_INET
         self._dropped = self._counter()
 
-    def block(self, addresses: Collection[str]) -> None:
-        """Drop what comes from these IPv4 addresses, in place of those before; the first :data:`MOST_BLOCKED` of them."""
+    def block(self, rules: Sequence[Rule]) -> None:
+        """Follow these rules, one for each host, in place of those before; the first that there is room for."""
         if not self._works:
             return
         # A kernel that refuses leaves it to us to drop the frames.
         with contextlib.suppress(OSError):
-            if addresses:
-                self._attach(_program(list(addresses)[:MOST_BLOCKED]))
+            if rules:
+                self._attach(_program(rules))
             else:
                 self._sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -43,11 +57,11 @@ class KernelFilter:
         before, self._dropped = self._dropped, self._counter()
         return (self._dropped - before) % 2**32
 
-    def _attach(self, program: bytes) -> None:
-        held = ctypes.create_string_buffer(program, len(program))
-        count = len(program) // _INSTRUCTION.size
+    def _attach(self, program: Sequence[Instruction]) -> None:
+        code = b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
+        held = ctypes.create_string_buffer(code, len(code))
         self._sock.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(held))
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(held))
         )
 
     def _counter(self) -> int:
@@ -57,11 +71,16 @@ class KernelFilter:
         return 0
 
 
-def _program(addresses: list[str]) -> bytes:
-    """Load the source address, compare it with each, pass what is none of them."""
-    count = len(addresses)
-    compare = [
-        (_JUMP_EQUAL, count - index, 0, int(ipaddress.IPv4Address(address))) for index, address in enumerate(addresses)
-    ]
-    instructions = [(_LOAD_WORD, 0, 0, _SOURCE_ADDRESS), *compare, (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)]
-    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in instructions)
+def _program(rules: Sequence[Rule]) -> list[Instruction]:
+    """Load the source address; a section for each rule, skipped by other hosts; pass what met none."""
+    program, room = [(_LOAD_WORD, 0, 0, _SOURCE_ADDRESS)], MOST_PORTS
+    for rule in rules[:MOST_RULES]:
+        ports = rule.ports[:room]
+        room -= len(ports)
+        section = [(_LOAD_HALF, 0, 0, _SOURCE_PORT)]
+        for port in ports:
+            section += [(_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _PASS if rule.besides else _DROP)]
+        section.append((_RETURN, 0, 0, _DROP if rule.besides else _PASS))
+        # A conditional jump reaches 255 instructions only.
+        program += [(_JUMP_EQUAL, 1, 0, int(ipaddress.IPv4Address(rule.host))), (_JUMP, 0, 0, len(section)), *section]
+    return [*program, (_RETURN, 0, 0, _PASS)]

@@ -11,11 +11,10 @@ from typing import Any
 
 from edge_server.admission import Admission
 from edge_server.gateway import Gateway, Readers
-from edge_server.kernel_filter import KernelFilter
+from edge_server.kernel_filter import KernelFilter, Rule
 
 READ_BATCH = 256  # frames per pass of the reader
-FLOOD = 500  # frames in a row over the rate, after which the kernel drops the rest of the second
-LOOK_S = 1.0  # how often blocked addresses get another chance and the kernel's drops are counted
+LOOK_S = 1.0  # how often blocked senders get another chance and the kernel's drops are counted
 log = logging.getLogger(__name__)
 
 
@@ -36,10 +35,11 @@ class UdpDoor(asyncio.DatagramProtocol):
 
     def __init__(self, gateway: Gateway, readers: Readers, executor: Executor, admission: Admission):
         self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
+        admission.on_flood = self._block
         self._reading: asyncio.Task | None = None
         self._socket: asyncio.DatagramTransport | None = None
         self._filter: KernelFilter | None = None
-        self._blocked: set[str] = set()
+        self._blocked: dict[str, set[int] | None] = {}  # ports by host, None: whatever is not known
         self._looking: asyncio.TimerHandle | None = None
 
     async def open(self, sock: socket.socket) -> None:
@@ -58,8 +58,6 @@ class UdpDoor(asyncio.DatagramProtocol):
         refusal = self._admission.offer(data, address)
         if refusal is not None:
             self._gateway.count(refusal)
-            if refusal == "rate_limited" and self._admission.refused(address) >= FLOOD:
-                self._block(address[0])
         elif self._reading is None:
             self._gateway.begin()
             self._reading = asyncio.get_running_loop().create_task(self._read_waiting())
@@ -75,10 +73,18 @@ class UdpDoor(asyncio.DatagramProtocol):
         if self._socket is not None:
             self._socket.close()
 
-    def _block(self, host: str) -> None:
-        if host not in self._blocked:
-            self._blocked.add(host)
-            self._filter.block(self._blocked)
+    def _block(self, host: str, port: int | None) -> None:
+        ports = self._blocked.setdefault(host, set())
+        if port is None:
+            self._blocked[host] = None
+        elif ports is not None:
+            ports.add(port)
+        self._filter.block([self._rule(host, ports) for host, ports in self._blocked.items()])
+
+    def _rule(self, host: str, ports: set[int] | None) -> Rule:
+        if ports is None:
+            return Rule(host, tuple(self._admission.known_ports(host)), besides=True)
+        return Rule(host, tuple(ports), besides=False)
 
     def _look(self) -> None:
         self._count_dropped()

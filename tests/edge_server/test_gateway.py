@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_server.admission import BURST
 from semantic_codec.bundle import Bundle, load_bundle
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
 from semantic_codec.reply import REPLY_BYTES, Refusal, ReplyStatus, read_reply
-from tests.edge_server.conftest import LEVELS, grpc_stub, make_bundle, running, sample
+from tests.edge_server.conftest import LEVELS, grpc_stub, make_bundle, running, sample, until
 from tests.edge_server.test_service import Gate
 from weaklink.v1 import edge_pb2
 
@@ -27,9 +28,10 @@ PAYLOAD = bytes(range(8))
 class Radio:
     """A device's socket. A plain one: asyncio's transports send no empty datagram, a radio may."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, source: str = "127.0.0.1") -> None:
         host, port = address.split(":")
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((source, 0))
         self._socket.setblocking(False)
         self._socket.connect((host, int(port)))
         self.send, self.close = self._socket.send, self._socket.close
@@ -46,8 +48,8 @@ class Radio:
 
 
 @contextlib.asynccontextmanager
-async def radio(address: str) -> AsyncIterator[Radio]:
-    with contextlib.closing(Radio(address)) as device:
+async def radio(address: str, source: str = "127.0.0.1") -> AsyncIterator[Radio]:
+    with contextlib.closing(Radio(address, source)) as device:
         yield device
 
 
@@ -182,6 +184,43 @@ async def test_a_cut_frame_is_a_frame_with_erasures(bundle_root: Path, bundle: B
         device.send(frame(bundle)[:-2])
         assert read_reply(await device.reply(), device=7).status == ReplyStatus.ANSWERED
         assert sample(server, "weaklink_frames_total", outcome="ok") == 1
+
+
+async def test_a_frame_shorter_than_a_reply_gets_none(bundle_root: Path, bundle: Bundle):
+    """Also not as the repetition of a longer one: whoever gives a false address has no more sent there than they sent."""
+    async with running(bundle_root) as (server, at), radio(at["udp"]) as device:
+        whole = frame(bundle, level=0)
+        device.send(whole)
+        await device.reply()
+        device.send(whole[: REPLY_BYTES - 1])
+        await counted(server, "bad_length")
+        assert device.has_heard_nothing()
+        device.send(whole[:REPLY_BYTES])
+        assert len(await device.reply()) == REPLY_BYTES
+        assert sample(server, "weaklink_frames_total", outcome="duplicate") == 1
+
+
+async def test_noise_is_dropped_unread_while_devices_are_answered(bundle_root: Path, bundle: Bundle):
+    """Of a sender that floods, of its neighbour at the same address and of one elsewhere; each datagram is counted."""
+    noise, sent = np.random.default_rng(3).bytes(26), 0
+    async with running(bundle_root, noise_rate=1) as (server, at), contextlib.AsyncExitStack() as radios:
+        flooder, neighbour, device = [
+            await radios.enter_async_context(radio(at["udp"], source)) for source in ("127.0.0.2", "127.0.0.2", "127.0.0.3")
+        ]
+        for round_number in range(300):
+            for _ in range(40):
+                flooder.send(noise)
+            sent += 40
+            if round_number % 10 == 0:
+                for number, honest in enumerate((neighbour, device), 7):
+                    honest.send(frame(bundle, sequence=round_number, device=number))
+                    assert read_reply(await honest.reply(), device=number).status == ReplyStatus.ANSWERED
+                    sent += 1
+        assert flooder.has_heard_nothing()
+        await until(lambda: sum(server.metrics.totals(server.metrics.frames).values()) == sent)
+        frames = server.metrics.totals(server.metrics.frames)
+        assert frames["ok"] == 60 and frames["bad_header"] <= BURST + 60
+        assert frames["rate_limited"] + frames.get("dropped_by_kernel", 0) == sent - 60 - frames["bad_header"]
 
 
 async def test_empty_short_long_and_random_frames_are_counted_and_not_answered(bundle_root: Path, bundle: Bundle):

@@ -197,6 +197,43 @@ async def test_a_full_queue_and_a_late_answer(bundle_root: Path):
         assert counted == {"ok": 2, "queue_full": 1, "deadline_exceeded": 1, "cancelled": 0}
 
 
+async def test_one_device_does_not_fill_the_queue(bundle_root: Path):
+    async with running(bundle_root, device_in_flight=2) as (server, at), grpc_stub(at["grpc"]) as stub:
+        gate = Gate(server)
+        held = [asyncio.ensure_future(stub.Infer(request(device="cam")))]
+        await until(lambda: sample(server, "weaklink_batch_size_count") == 1)
+        held.append(asyncio.ensure_future(stub.Infer(request(device="cam"))))
+        await until(lambda: sample(server, "weaklink_queue_depth") == 1)
+        error = await refused(stub.Infer(request(device="cam")))
+        assert error.code().name == "RESOURCE_EXHAUSTED"
+        assert "device 'cam' has 2 requests under way; allowed: up to 2" in error.details()
+        for device in ("other", "", "", ""):
+            held.append(asyncio.ensure_future(stub.Infer(request(device=device))))
+        await until(lambda: sample(server, "weaklink_queue_depth") == 5)
+        gate.open()
+        await asyncio.gather(*held)
+        for _ in range(3):
+            await stub.Infer(request(device="cam"))
+        assert sample(server, "weaklink_requests_total", transport="grpc", codec="toy", outcome="queue_full") == 1
+
+
+async def test_streams_of_one_caller_are_bounded(bundle_root: Path):
+    async with running(bundle_root, stream_limit=2) as (server, at), grpc_stub(at["grpc"]) as stub:
+        streams = [stub.InferStream() for _ in range(2)]
+        for stream in streams:
+            await stream.write(request())
+            assert (await stream.read()).codec == "toy"
+        error = await refused(stub.InferStream().read())
+        assert error.code().name == "RESOURCE_EXHAUSTED" and "2 streams open; allowed: up to 2" in error.details()
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "queue_full"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
+        await streams[0].done_writing()
+        assert await streams[0].read() == grpc.aio.EOF
+        third = stub.InferStream()
+        await third.write(request())
+        assert (await third.read()).codec == "toy"
+
+
 async def test_the_servers_own_deadline(bundle_root: Path):
     """It passes while one request is computed and another waits: neither is answered, the second is not computed."""
     now = 100.0

@@ -1,0 +1,145 @@
+"""Which frames may wait for the reader: buckets on a clock of the test's."""
+
+from __future__ import annotations
+
+from edge_server.admission import BACKLOG, BURST, FLOOD, HOST_SHARE, STRANGERS_PART, STRANGERS_SHARE, Admission
+
+RATE = 100.0
+DEVICE, NOISY = ("10.0.0.1", 5000), ("10.0.0.2", 6000)
+
+
+class Door:
+    """An admission whose reader finds every frame unwelcome."""
+
+    def __init__(self, most_known: int = 100):
+        self.now = 0.0
+        self.floods: list[tuple[str, int | None]] = []
+        self.admission = Admission(RATE, most_known, lambda: self.now, lambda *flood: self.floods.append(flood))
+
+    def noise(self, count: int, *addresses) -> int:
+        """How many of so many frames, from these addresses in turn, are let in and read."""
+        taken = 0
+        for number in range(count):
+            address = addresses[number % len(addresses)]
+            taken += self.admission.offer(b"", address) is None
+            while self.admission.take(256):
+                pass
+        return taken
+
+
+def test_noise_is_bounded_by_the_rate_and_welcome_frames_are_not():
+    door = Door()
+    assert door.noise(5000, NOISY) == BURST
+    assert door.noise(5000, NOISY) == 0
+    door.now += 3
+    assert door.noise(5000, NOISY) == 3 * RATE
+    for _ in range(5000):
+        assert door.admission.offer(b"", DEVICE) is None
+        door.admission.take(256)
+        door.admission.welcome(DEVICE)
+
+
+def test_many_ports_of_a_host_and_many_hosts_get_little_further():
+    door = Door()
+    ports = [("10.0.0.2", port) for port in range(1000)]
+    assert door.noise(20_000, *ports) == HOST_SHARE * BURST
+    door.now += 1
+    assert door.noise(20_000, *ports) == HOST_SHARE * RATE
+    spoofed = [(f"10.1.{number // 200}.{number % 200}", 7) for number in range(20_000)]
+    assert door.noise(20_000, *spoofed) < STRANGERS_SHARE * BURST
+    door.now += 1
+    assert door.noise(20_000, *spoofed) == STRANGERS_SHARE * RATE
+
+
+def test_known_senders_are_spared_whatever_strangers_do():
+    """Also from the flooder's own address, as behind a router that translates addresses."""
+    door = Door()
+    neighbour = (NOISY[0], 7000)
+    for address in (DEVICE, neighbour):
+        door.admission.welcome(address)
+    spoofed = [(f"10.1.{number // 200}.{number % 200}", number) for number in range(20_000)]
+    door.noise(40_000, NOISY, *spoofed)
+    for address in (DEVICE, neighbour):
+        assert door.noise(100, address) == 100
+    assert list(door.admission.known_ports(NOISY[0])) == [7000]
+
+
+def test_a_known_sender_is_bounded_too():
+    door = Door()
+    door.admission.welcome(DEVICE)
+    assert door.noise(5000, DEVICE) == BURST
+    door.now += 1
+    assert door.noise(5000, DEVICE) == RATE
+
+
+def test_a_new_port_brings_no_full_bucket():
+    door = Door()
+    door.noise(5000, NOISY)
+    door.admission.welcome(NOISY)
+    assert door.noise(5000, NOISY) <= 1
+
+
+def test_the_least_recently_welcome_sender_becomes_a_stranger():
+    door = Door(most_known=2)
+    for port in (1, 2, 1, 3):
+        door.admission.welcome(("10.0.0.1", port))
+    assert list(door.admission.known_ports("10.0.0.1")) == [3, 1]
+
+
+def test_what_waits_is_bounded_and_read_in_turns():
+    admission = Admission(RATE, 100, lambda: 0.0)
+    first, second = ("10.0.0.1", 1), ("10.0.0.1", 2)
+    for address in (first, second):
+        admission.welcome(address)
+    for number in range(1500):
+        assert admission.offer(b"%d" % number, first) is None
+    for number in range(3):
+        assert admission.offer(b"%d" % number, second) is None
+    assert [address for _, address in admission.take(8)] == [first, second] * 3 + [first, first]
+    assert [data for data, _ in admission.take(2)] == [b"5", b"6"]
+    others = [("10.0.0.2", port) for port in range(20)]
+    for address in others:
+        admission.welcome(address)
+    while admission.offer(b"", first) is None:
+        pass
+    assert admission.offer(b"", first) == "rate_limited"
+    outcomes = [admission.offer(b"", address) for _ in range(500) for address in others]
+    assert set(outcomes) == {None, "overflow"}
+    waiting = 0
+    while batch := admission.take(256):
+        waiting += len(batch)
+    assert waiting <= BACKLOG + BURST
+
+
+def test_strangers_have_a_part_of_each_batch():
+    admission = Admission(RATE, 100, lambda: 0.0)
+    admission.welcome(DEVICE)
+    for _ in range(500):
+        admission.offer(b"", NOISY)
+    assert len(admission.take(256)) == 256 // STRANGERS_PART, "a device that speaks next waits for no more of them"
+    for _ in range(500):
+        admission.offer(b"", DEVICE)
+    batch = admission.take(256)
+    assert len(batch) == 256
+    assert sum(address == NOISY for _, address in batch) == 256 // STRANGERS_PART
+    assert len(admission.take(1)) == 1
+
+
+def test_floods_are_told_once_a_second():
+    door = Door()
+    door.noise(BURST + FLOOD - 1, NOISY)
+    assert door.floods == []
+    door.noise(3 * FLOOD, NOISY)
+    assert door.floods == [NOISY]
+    door.now += 1
+    door.noise(int(RATE) + FLOOD, NOISY)
+    assert door.floods == [NOISY] * 2
+    ports = [("10.0.0.3", port) for port in range(1000)]
+    door.noise(HOST_SHARE * BURST + 2 * FLOOD, *ports)
+    assert door.floods[2:] == [("10.0.0.3", None)]
+
+
+def test_one_network_of_ipv6_is_one_host():
+    door = Door()
+    addresses = [(f"2001:db8::{number:x}%2", 1, 0, 0) for number in range(1000)]
+    assert door.noise(20_000, *addresses) == BURST
