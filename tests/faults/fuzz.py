@@ -77,7 +77,7 @@ class Targets:
             "replies": self._replies,
             "manifests": self._manifests,
         }
-        service = EdgeService(None, None, self._repository, time.monotonic, 65536, 1)
+        service = EdgeService(None, None, self._repository, time.monotonic, 65536, 1, 1)
         self._parse = service._parser(edge_pb2.InferRequest)
 
     def examples(self) -> dict[str, list[bytes]]:
@@ -144,7 +144,7 @@ class _Requests:
         self._engine = engine
         self._metrics = Metrics(CollectorRegistry())
         devices = DeviceTable(1000, 16, time.monotonic, 30.0)
-        self._inference = Inference(repository, devices, self._metrics, time.monotonic, 60.0)
+        self._inference = Inference(repository, devices, self._metrics, time.monotonic, 60.0, 1_000_000)
         self._inference.connect(self)
         self._queue: list[Job] = []
 

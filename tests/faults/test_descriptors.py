@@ -60,7 +60,7 @@ def test_file_descriptors_exhausted(bundle_root: Path, tmp_path: Path, figures):
             busy = edge.cpu_s() - busy
         wait_until(lambda: edge.descriptors() <= base + 2, "the crowd's descriptors are free again")
         answered += serve_the_connected()
-        wait_until(lambda: "keys of 2 devices reloaded" in edge.log(), "the keys are read now that it can be")
+        wait_until(lambda: "keys reloaded" in edge.log(), "the keys are read now that it can be")
         with blocking_stub(edge) as new:
             answered += bool(new.Infer(infer_request(), timeout=PATIENCE_S).results)
         with socket.create_connection(edge.address("serial"), timeout=PATIENCE_S) as line:
