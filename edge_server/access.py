@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextvars import ContextVar
 
 import grpc
@@ -83,6 +83,11 @@ class Access:
             self._metrics.count(self._metrics.requests, transport, "unknown", error_label(error))
             raise
 
+    def admit_grpc(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """As :meth:`enter`, for a gRPC call."""
+        given = next((value for key, value in metadata if key == "authorization"), "")
+        self.enter("grpc", given, allowed_on_grpc(method))
+
     def _caller(self, authorization: str, allowed: Collection[Role]) -> Caller:
         caller = self._tokens.value.caller(_token(authorization))
         if caller is None:
@@ -103,9 +108,8 @@ class GrpcAccess(grpc.aio.ServerInterceptor):
         self._access = access
 
     async def intercept_service(self, continuation, details: grpc.HandlerCallDetails):
-        given = next((value for key, value in details.invocation_metadata if key == "authorization"), "")
         try:
-            self._access.enter("grpc", given, allowed_on_grpc(details.method))
+            self._access.admit_grpc(details.method, details.invocation_metadata)
         except WeaklinkError as error:
             status, message = grpc.StatusCode[error.grpc_status], str(error)
 

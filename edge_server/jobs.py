@@ -9,6 +9,8 @@ from edge_server.engine import EngineAnswer, EngineRequest
 from edge_server.repository import ServedCodec
 from semantic_codec.errors import WeaklinkError
 
+DEADLINE_SLACK = 0.02  # seconds; a call cancelled this close to its deadline was cancelled by the deadline
+
 
 @dataclass(slots=True)
 class Call:
@@ -52,3 +54,10 @@ class Job:
     error: WeaklinkError | None = None
     cancelled: bool = False
     holder: str = ""
+
+    def abandon(self, now: float) -> None:
+        """Nobody waits any more: the scheduler drops the job when it meets it, and counts why."""
+        if now < self.deadline - DEADLINE_SLACK:
+            self.cancelled = True
+        else:
+            self.deadline = 0.0

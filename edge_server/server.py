@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,9 @@ from edge_server.engine import Engine
 from edge_server.exposure import check_exposure
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
+from edge_server.grpc_door import GrpcDoor
 from edge_server.http_api import AdminApi
+from edge_server.infer_calls import HARD_LIMIT, InferCalls
 from edge_server.inference import Inference
 from edge_server.keyring import Keyring
 from edge_server.lanes import EngineLane, Engines, Lane, LocalLane
@@ -35,12 +38,12 @@ from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
 from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
-from edge_server.service import HARD_LIMIT, SERVICE, EdgeService
+from edge_server.service import SERVICE, EdgeService
 from edge_server.settings import Settings
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
-from edge_server.tls import Certificates
+from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
 from edge_server.udp_door import UdpDoor
 from edge_server.watched_file import WatchedFile
@@ -131,7 +134,7 @@ class EdgeServer:
         # Frames first: those taken still have to pass through the scheduler, which is the next to close.
         await self._drained("frames", self._gateway.drain(limit))
         await self._scheduler.drain(limit)
-        await self._drained("gRPC calls", self._service.drain(limit))
+        await self._drained("gRPC calls", self._calls.drain(limit))
         await asyncio.sleep(LAME_DUCK_S)
         await self._closers.aclose()
         metrics = self.metrics
@@ -186,14 +189,9 @@ class EdgeServer:
             lambda: len(keys),
         )
         judge = FeedbackJudge(repository, devices, self.metrics)
-        self._service = EdgeService(
-            inference,
-            judge,
-            repository,
-            clock,
-            settings.max_message_bytes,
-            settings.stream_window,
-            settings.stream_limit,
+        self._service = EdgeService(judge, repository, settings.max_message_bytes)
+        self._calls = InferCalls(
+            inference, clock, settings.max_message_bytes, settings.stream_window, settings.stream_limit
         )
         self._gateway = Gateway(repository, devices, inference, self.metrics, keys, self._replay)
         codecs, open_frames = wire_codecs(repository), settings.reads_open_frames
@@ -231,35 +229,28 @@ class EdgeServer:
 
     async def _open_grpc(self) -> str:
         settings = self._settings
-        # Without so_reuseport a second server on the same port fails, instead of silently taking half of the calls.
         server = grpc.aio.server(
             interceptors=() if self._access is None else (GrpcAccess(self._access),),
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", HARD_LIMIT),
-                # Who connects and never speaks, and who has gone without a word.
-                ("grpc.server_handshake_timeout_ms", int(settings.client_timeout_s * 1e3)),
-                ("grpc.keepalive_time_ms", int(settings.client_timeout_s * 1e3)),
-                ("grpc.keepalive_timeout_ms", int(settings.client_timeout_s * 1e3)),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ]
+            options=[("grpc.max_receive_message_length", HARD_LIMIT)],
         )
         self._service.register(server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            address = _join(settings.host, settings.grpc_port)
-            if self._certificates is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(address, self._certificates.grpc_credentials())
-        except RuntimeError as error:
-            raise _busy("grpc", settings.host, settings.grpc_port, error) from error
+        # A folder that only this user may enter: callers come through the door, which is where they are checked.
+        folder = self._closers.enter_context(tempfile.TemporaryDirectory(prefix="weaklink-"))
+        upstream = f"unix:{folder}/grpc"
+        server.add_insecure_port(upstream)
         await server.start()
         # Ours are answered by then; who watches the health would stay for ever.
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
-        return _join(settings.host, port)
+        sock = _bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
+        hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
+        admit = {} if self._access is None else {"admit": self._access.admit_grpc}
+        door = GrpcDoor(hot, upstream, patience_s=settings.client_timeout_s, **admit)
+        await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
+        self._closers.push_async_callback(door.close)
+        return _join(settings.host, sock.getsockname()[1])
 
     async def _open_udp(self) -> str | None:
         settings = self._settings
@@ -304,7 +295,7 @@ class EdgeServer:
             server_header=False,
         )
         config.load()
-        config.ssl = None if self._certificates is None else self._certificates.http_context()
+        config.ssl = None if self._certificates is None else self._certificates.context(HTTP)
         server = _HttpServer(config)
         serving = asyncio.create_task(server.serve([sock]))
 

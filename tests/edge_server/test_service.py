@@ -14,6 +14,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from edge_server.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
+from edge_server.http2.headers import write_headers
 from edge_server.service import SERVICE
 from semantic_codec.bundle import Bundle
 from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
@@ -195,6 +197,27 @@ async def test_a_full_queue_and_a_late_answer(bundle_root: Path):
             for outcome in ("ok", "queue_full", "deadline_exceeded", "cancelled")
         }
         assert counted == {"ok": 2, "queue_full": 1, "deadline_exceeded": 1, "cancelled": 0}
+
+
+@pytest.mark.parametrize("method", ["Infer", "InferStream"])
+async def test_a_call_that_breaks_off_is_refused_and_counted(bundle_root: Path, method: str):
+    """The end of the call comes before the end of its message."""
+    async with running(bundle_root) as (server, at):
+        head = [(":method", "POST"), (":path", f"/{SERVICE}/{method}"), ("content-type", "application/grpc")]
+        read, write = await asyncio.open_connection(*at["grpc"].split(":"))
+        write.write(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, END_HEADERS, 1, write_headers(head)))
+        write.write(frame(DATA, END_STREAM, 1, b"\0\0\0\0\x09half"))
+        async with asyncio.timeout(30):
+            await read.readuntil(b"grpc-status\x013")  # INVALID_ARGUMENT
+        write.close()
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "invalid_request"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
+
+
+async def test_a_call_that_has_not_said_what_it_wants_does_not_hold_up_the_end(bundle_root: Path):
+    async with running(bundle_root, drain_s=3600) as (_, at), grpc.aio.insecure_channel(at["grpc"]) as channel:
+        call = channel.stream_stream(f"/{SERVICE}/Infer")()
+        await call.wait_for_connection()
 
 
 async def test_one_device_does_not_fill_the_queue(bundle_root: Path):

@@ -112,6 +112,23 @@ async def test_a_new_certificate_is_taken_without_a_restart(bundle_root: Path, a
         assert await infer(authority.channel(at["grpc"])) == "OK"
 
 
+async def test_a_new_authority_of_clients_takes_the_place_of_the_old(
+    bundle_root: Path, authority: Authority, devices: Authority, tmp_path: Path
+):
+    newer = Authority(tmp_path, "newer")
+    async with running(bundle_root, tls_client_ca=devices.file, **authority.settings()) as (server, at):
+        assert await infer(authority.channel(at["grpc"], devices.files)) == "OK"
+        devices.file.write_bytes(newer.file.read_bytes())
+        await until(lambda: sample(server, "weaklink_reloads_total", file="certificates", outcome="ok") == 1)
+        assert await infer(authority.channel(at["grpc"], newer.files)) == "OK"
+        assert await infer(authority.channel(at["grpc"], devices.files)) == "UNAVAILABLE"
+        async with authority.http_client(at["http"], newer.files) as client:
+            assert (await client.get("/readyz")).status_code == 200
+        async with authority.http_client(at["http"], devices.files) as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.get("/readyz")
+
+
 @pytest.mark.parametrize("damage", ["missing", "no PEM", "another's key", "readable"])
 def test_files_that_cannot_be_used(authority: Authority, devices: Authority, damage: str):
     certificate, key = authority.files

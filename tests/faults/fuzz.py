@@ -10,8 +10,10 @@ What is found is written to ``build/fuzz-edge``; move it to ``tests/faults/corpu
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
+import struct
 import sys
 import tempfile
 import time
@@ -25,13 +27,31 @@ from prometheus_client import CollectorRegistry
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.gateway import Readers, wire_codecs
+from edge_server.grpc_messages import parser
+from edge_server.http2.frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PADDED,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    frame,
+    window_update,
+)
+from edge_server.http2.grpc_call import CallHead
+from edge_server.http2.headers import write_headers
+from edge_server.http2.stream import Stream
 from edge_server.http_api import _from_json
+from edge_server.infer_calls import InferCalls
 from edge_server.inference import Inference, outcome
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_response
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository, load_repository
-from edge_server.service import EdgeService
 from semantic_codec.bundle import load_bundle, parse_manifest
 from semantic_codec.errors import BundleError, WeaklinkError
 from semantic_codec.keyed import DeviceKey
@@ -40,6 +60,7 @@ from semantic_codec.reply import REPLY_BYTES, read_reply
 from semantic_codec.report import print_table, write_json
 from semantic_codec.serial_framing import SYNC_ERRORS, SerialReceiver, add_sync
 from tests.edge_server.conftest import make_bundle
+from tests.edge_server.http2.memory import Peer
 from tests.faults.clients import infer_request, keyed_frame, open_frame
 from weaklink.v1 import edge_pb2
 
@@ -76,9 +97,9 @@ class Targets:
             "json": lambda inputs: self._requests.run(inputs, lambda data: _from_json(data, edge_pb2.InferRequest())),
             "replies": self._replies,
             "manifests": self._manifests,
+            "http2": self._requests.converse,
         }
-        service = EdgeService(None, None, self._repository, time.monotonic, 65536, 1, 1)
-        self._parse = service._parser(edge_pb2.InferRequest)
+        self._parse = parser(edge_pb2.InferRequest, 65536)
 
     def examples(self) -> dict[str, list[bytes]]:
         """Valid input of each target."""
@@ -98,6 +119,7 @@ class Targets:
             "json": [json_format.MessageToJson(request, preserving_proto_field_name=True).encode() for request in requests],
             "replies": [bytes(REPLY_BYTES), bytes(KEYED_REPLY_BYTES)],
             "manifests": [manifest],
+            "http2": _conversations([request.SerializeToString() for request in requests]),
         }
 
     def _frames(self, readers: Readers, inputs: Sequence[bytes]) -> Counter:
@@ -165,19 +187,64 @@ class _Requests:
             except WeaklinkError as error:
                 refusal = error
             self._inference.submit(call, ended.append, refusal)
-        batch, self._queue = self._queue, []
-        if batch:
-            for job, answer in zip(batch, self._engine.infer([job.request for job in batch]), strict=True):
-                job.answer, job.started, job.finished = answer, job.received, job.received
-                self._inference.finish(job)
+        if self._queue:
+            self._compute()
         assert len(ended) == len(inputs) == self._counted() - counted, "one outcome each, and counted"
         for job in ended:
             to_response(job).SerializeToString()
             assert all(0 <= share <= 1.001 for top in (job.answer.tasks.values() if job.answer else ()) for _, share in top)
         return Counter(outcome(job) for job in ended)
 
+    def converse(self, inputs: Sequence[bytes]) -> Counter:
+        """Each input is all that a peer of the gRPC port says. Counts how its connection stands in the end."""
+        calls = InferCalls(self._inference, time.monotonic, 65_536, 4, 1_000_000)
+
+        def open_stream(stream: Stream, head: CallHead) -> None:
+            kind = calls.stream if head.path == "/stream" else calls.unary
+            kind(stream, head)
+
+        async def all_of_them() -> Counter:
+            counts: Counter[str] = Counter()
+            for data in inputs:
+                peer = Peer(open_stream)
+                peer.send(data)
+                while self._queue:
+                    self._compute()
+                ended = await peer.told()
+                counts["open" if ended is None else ended.name.lower()] += 1
+                peer.lose()
+            assert not calls._open and not calls._streams_of, "no call is left behind"
+            return counts
+
+        return asyncio.run(all_of_them())
+
+    def _compute(self) -> None:
+        batch, self._queue = self._queue, []
+        for job, answer in zip(batch, self._engine.infer([job.request for job in batch]), strict=True):
+            job.answer, job.started, job.finished = answer, job.received, job.received
+            self._inference.finish(job)
+
     def _counted(self) -> int:
         return sum(self._metrics.totals(self._metrics.requests).values())
+
+
+def _conversations(messages: Sequence[bytes]) -> list[bytes]:
+    """Of HTTP/2 peers: single calls, a stream, a call that is cancelled, headers in two parts, padding, a ping."""
+    hello = PREFACE + frame(SETTINGS, 0, 0, b"") + window_update(0, 1 << 20)
+    unary, stream = (
+        write_headers([(":method", "POST"), (":path", path), ("content-type", "application/grpc"), ("grpc-timeout", "9S")])
+        for path in ("/unary", "/stream")
+    )
+    bodies = [struct.pack(">BI", 0, len(message)) + message for message in messages]
+    calls = [
+        frame(HEADERS, END_HEADERS, 2 * number + 1, unary) + frame(DATA, END_STREAM, 2 * number + 1, body)
+        for number, body in enumerate(bodies)
+    ]
+    streamed = frame(HEADERS, END_HEADERS, 1, stream) + frame(DATA, 0, 1, b"".join(bodies)[:40])
+    padded = frame(DATA, PADDED | END_STREAM, 1, b"\3" + b"".join(bodies)[40:] + bytes(3))
+    parts = frame(HEADERS, 0, 3, unary[:9]) + frame(CONTINUATION, END_HEADERS, 3, unary[9:])
+    goodbye = frame(PING, 0, 0, bytes(8)) + frame(RST_STREAM, 0, 3, bytes(4))
+    return [hello + b"".join(calls), hello + streamed + padded, hello + parts + goodbye]
 
 
 def corpus(target: str) -> list[bytes]:
@@ -266,7 +333,7 @@ def _narrowed(target: Target, batch: Sequence[bytes]) -> bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where everything had its outcome; an exception, and the input in ``build/fuzz-edge``, where not."""
     made = argparse.ArgumentParser(prog="python -m tests.faults.fuzz", description=__doc__.partition("\n")[0])
-    made.add_argument("targets", nargs="*", help="open_frames, keyed_frames, serial, requests, json, replies, manifests")
+    made.add_argument("targets", nargs="*", help="open_frames, keyed_frames, serial, requests, json, replies, manifests, http2")
     made.add_argument("--count", type=int, default=1_000_000, help="inputs of each target (default: 1000000)")
     made.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the counts there, too")

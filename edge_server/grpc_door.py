@@ -1,0 +1,134 @@
+"""The gRPC port: the calls of the many are served right here, all others by grpcio's server behind it.
+
+    caller --HTTP/2, TLS--> Http2Connection -> Infer, InferStream -> InferCalls
+                                           '-> any other method   -> Relay --unix socket--> grpcio: health, ...
+
+A call through grpcio's own server costs several times the processor time of everything else that happens to it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import grpc
+
+from edge_server.http2.connection import Http2Connection
+from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata, refuse_protocol
+from edge_server.http2.stream import Stream
+from edge_server.infer_calls import HARD_LIMIT
+from semantic_codec.errors import InvalidRequest, WeaklinkError
+
+BACKLOG = 1024
+CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
+log = logging.getLogger(__name__)
+Open = Callable[[Stream, CallHead], None]
+
+
+class GrpcDoor:
+    """``hot``: what serves a full method name; ``upstream``: the address of grpcio's server for all others.
+
+    ``admit(method, metadata)`` raises a WeaklinkError for a hot call that may not be made; it may set context
+    variables, which hold for the whole call. grpcio's interceptors do as much for the others. ``patience_s``: for a peer that says
+    nothing, or not enough.
+    """
+
+    def __init__(
+        self,
+        hot: Mapping[str, Open],
+        upstream: str,
+        admit: Callable[[str, Metadata], None] = lambda method, metadata: None,
+        patience_s: float = 30.0,
+    ):
+        self._hot, self._upstream, self._admit, self._patience_s = hot, upstream, admit, patience_s
+        self._connections: set[Http2Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    async def open(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a bound socket."""
+        self._channel = grpc.aio.insecure_channel(self._upstream, CHANNEL_OPTIONS)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Http2Connection(self._open_stream, CallHead.of, self._connections, self._patience_s),
+            sock=sock,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else self._patience_s,
+            backlog=BACKLOG,
+        )
+
+    async def close(self) -> None:
+        self._server.close()
+        for connection in list(self._connections):
+            connection.close()
+        await self._channel.close()
+
+    def _open_stream(self, stream: Stream, head: CallHead) -> None:
+        if not head.content_type.startswith("application/grpc"):
+            stream.receiver = GrpcCall(stream, head, 0)
+            refuse_protocol(stream)
+        elif head.problem:
+            problem = InvalidRequest(head.problem, allowed="the headers of gRPC", fix="use a gRPC client")
+            GrpcCall(stream, head, 0).refuse(problem)
+        elif (serve := self._hot.get(head.path)) is None:
+            Relay(stream, head, self._channel)
+        else:
+            # A context of its own: whose call this is must not be taken for the next one's.
+            contextvars.copy_context().run(self._serve, serve, stream, head)
+
+    def _serve(self, serve: Open, stream: Stream, head: CallHead) -> None:
+        try:
+            self._admit(head.path, head.metadata)
+        except WeaklinkError as error:
+            GrpcCall(stream, head, 0).refuse(error)
+            return
+        serve(stream, head)
+
+
+class Relay(GrpcCall):
+    """A call of any kind, passed on message by message, both ways."""
+
+    def __init__(self, stream: Stream, head: CallHead, channel: grpc.aio.Channel):
+        super().__init__(stream, head, HARD_LIMIT)
+        self._changed = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._pass_on(channel))
+
+    def look(self) -> None:
+        self._changed.set()
+
+    def cancelled(self) -> None:
+        self._task.cancel()
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        while not self.stream.closed:
+            self._changed.clear()
+            if (body := self.next_message()) is not None:
+                yield body
+            elif self.read_all:
+                return
+            else:
+                await self._changed.wait()
+
+    async def _pass_on(self, channel: grpc.aio.Channel) -> None:
+        method = channel.stream_stream(self.head.path)
+        call = method(self._requests(), timeout=self.head.timeout_s, metadata=self.head.metadata)
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                self.begin(list(await call.initial_metadata()))
+                async for body in call:
+                    while not self.stream.has_room:
+                        self._changed.clear()
+                        await self._changed.wait()
+                    self.send(body)
+                self.end(await call.code(), await call.details(), list(await call.trailing_metadata()))
+            except grpc.aio.AioRpcError as error:
+                self.end(error.code(), error.details(), list(error.trailing_metadata()))
+            except Exception:  # whatever grpcio may find wrong: this call fails, the connection goes on
+                log.exception("a call of %s could not be passed on", self.head.path)
+                self.end(grpc.StatusCode.INTERNAL, "the call could not be passed on")
+            finally:
+                call.cancel()

@@ -1,0 +1,215 @@
+"""``Infer`` and ``InferStream``, the calls of the many: from the bytes of their messages to those of their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import Counter
+from collections.abc import Callable
+
+import grpc
+
+from edge_server.access import caller_name
+from edge_server.grpc_messages import parser
+from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata
+from edge_server.http2.stream import Stream
+from edge_server.inference import Inference
+from edge_server.jobs import Call, Job
+from edge_server.messages import to_call, to_response
+from edge_server.scheduler import shutting_down
+from semantic_codec.errors import InvalidRequest, QueueFull, WeaklinkError
+from weaklink.v1 import edge_pb2
+
+TRANSPORT = "grpc"
+HARD_LIMIT = 4 << 20  # bytes of a message; above, it is not even read
+
+
+class InferCalls:
+    """Makes the calls, and knows which are open. Belongs to the event loop's thread.
+
+    ``window``: unanswered messages of a stream before it is read no further; ``stream_limit``: streams of one caller.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        clock: Callable[[], float],
+        max_message_bytes: int,
+        window: int,
+        stream_limit: int,
+    ):
+        self._inference, self.clock = inference, clock
+        self.max_message_bytes, self.window = max_message_bytes, window
+        self._parse = parser(edge_pb2.InferRequest, max_message_bytes)
+        self._stream_limit, self._streams_of = stream_limit, Counter[str]()
+        self._open: set[UnaryInfer | StreamInfer] = set()
+        self._idle = asyncio.Event()
+        self.draining = False
+
+    def unary(self, stream: Stream, head: CallHead) -> None:
+        UnaryInfer(self, stream, head)
+
+    def stream(self, stream: Stream, head: CallHead) -> None:
+        StreamInfer(self, stream, head)
+
+    async def drain(self, timeout: float) -> None:
+        """Streams end with UNAVAILABLE once everything that was read from them is answered, single calls that have not
+        said what they want at once; wait for that, and for the other calls. TimeoutError where it takes longer than
+        ``timeout`` seconds."""
+        self.draining = True
+        for call in list(self._open):
+            call.look()
+        while self._open:
+            self._idle.clear()
+            await asyncio.wait_for(self._idle.wait(), timeout)
+
+    def enter(self, call: UnaryInfer | StreamInfer) -> None:
+        self._open.add(call)
+
+    def leave(self, call: UnaryInfer | StreamInfer) -> None:
+        self._open.discard(call)
+        if not self._open:
+            self._idle.set()
+
+    def enter_stream(self, call: StreamInfer, owner: str) -> None:
+        """QueueFull: the owner has enough of them."""
+        if self._streams_of[owner] >= self._stream_limit:
+            raise QueueFull(
+                f"{owner} has {self._stream_limit} streams open",
+                allowed=f"up to {self._stream_limit}",
+                fix="send more on each stream, or raise --stream-limit",
+            )
+        self._streams_of[owner] += 1
+        self.enter(call)
+
+    def leave_stream(self, call: StreamInfer, owner: str) -> None:
+        if call not in self._open:
+            return
+        self.leave(call)
+        self._streams_of[owner] -= 1
+        if not self._streams_of[owner]:
+            del self._streams_of[owner]
+
+    def deadline(self, head: CallHead) -> float | None:
+        return None if head.timeout_s is None else self.clock() + head.timeout_s
+
+    def submit(self, body: bytes, deadline: float | None, done: Callable[[Job], None]) -> Job:
+        """As :meth:`Inference.submit`, of an InferRequest's bytes."""
+        request = self._parse(body)
+        if isinstance(request, WeaklinkError):
+            return self.refuse(request, done)
+        return self._inference.submit(to_call(request, TRANSPORT, deadline), done)
+
+    def refuse(self, error: WeaklinkError, done: Callable[[Job], None]) -> Job:
+        return self._inference.submit(Call(TRANSPORT, b""), done, refusal=error)
+
+
+class UnaryInfer(GrpcCall):
+    """One message, one answer."""
+
+    def __init__(self, calls: InferCalls, stream: Stream, head: CallHead):
+        super().__init__(stream, head, HARD_LIMIT, calls.max_message_bytes)
+        self._calls = calls
+        self._deadline = calls.deadline(head)
+        self._context = contextvars.copy_context()
+        self._asked = False
+        self._job: Job | None = None
+        calls.enter(self)
+
+    def look(self) -> None:
+        if self._asked:
+            return
+        body = self.next_message()
+        if body is not None:
+            self._asked = True
+            self._job = self._context.run(self._calls.submit, body, self._deadline, self._done)
+        elif self.stream.closed:  # that was none
+            return
+        elif self.read_all:
+            self.refuse(InvalidRequest("the call has no whole message", allowed="one", fix="send an InferRequest"))
+        elif self._calls.draining:
+            self.refuse(shutting_down())
+
+    def refuse(self, error: WeaklinkError) -> None:
+        self._asked = True
+        self._calls.refuse(error, self._done)
+
+    def cancelled(self) -> None:
+        if self._job is not None:
+            self._job.abandon(self._calls.clock())
+        self._calls.leave(self)
+
+    def _done(self, job: Job) -> None:
+        self._calls.leave(self)
+        if job.error is not None:
+            self.end(grpc.StatusCode[job.error.grpc_status], str(job.error))
+        elif not job.cancelled:
+            self.answer(to_response(job).SerializeToString())
+
+
+class StreamInfer(GrpcCall):
+    """Any number of messages, each answered as soon as it can be."""
+
+    def __init__(self, calls: InferCalls, stream: Stream, head: CallHead):
+        super().__init__(stream, head, HARD_LIMIT, calls.max_message_bytes)
+        self._calls = calls
+        self._deadline = calls.deadline(head)
+        self._context = contextvars.copy_context()
+        self._looking = False
+        self._jobs: set[Job] = set()
+        self._unanswered = 0
+        self._owner = caller_name() or stream.connection.peer
+        try:
+            calls.enter_stream(self, self._owner)
+        except QueueFull as error:
+            self.refuse(error)
+
+    def look(self) -> None:
+        """Take the messages that there is room for; end the call where it is over."""
+        if self._looking:  # a refusal is answered before submit returns: the loop that called it goes on
+            return
+        self._looking = True
+        while self._has_room() and (body := self.next_message()) is not None:
+            self._unanswered += 1
+            job = self._context.run(self._calls.submit, body, self._deadline, self._done)
+            if job.error is None:
+                self._jobs.add(job)
+        self._looking = False
+        if self._unanswered or self.stream.closed:
+            return
+        if self._calls.draining:
+            self._end_with(shutting_down())
+        elif self.read_all and self.stream.has_room:
+            if self._held:
+                self.refuse(InvalidRequest("the last message is cut short", allowed="whole ones", fix="send all of it"))
+            else:
+                self.end(grpc.StatusCode.OK)
+
+    def refuse(self, error: WeaklinkError) -> None:
+        self._calls.refuse(error, lambda job: None)
+        self._end_with(error)
+
+    def cancelled(self) -> None:
+        self._calls.leave_stream(self, self._owner)
+        now = self._calls.clock()
+        for job in self._jobs:
+            job.abandon(now)
+
+    def _has_room(self) -> bool:
+        return self._unanswered < self._calls.window and self.stream.has_room and not self._calls.draining
+
+    def _done(self, job: Job) -> None:
+        self._unanswered -= 1
+        self._jobs.discard(job)
+        if not job.cancelled:
+            self.send(to_response(job).SerializeToString())
+        # Where room was what this stream waited for, or this was the last answer.
+        if self._held or not self._unanswered:
+            self.look()
+
+    def _end_with(self, error: WeaklinkError) -> None:
+        self.end(grpc.StatusCode[error.grpc_status], str(error))
+
+    def end(self, status: grpc.StatusCode, message: str = "", metadata: Metadata = ()) -> None:
+        super().end(status, message, metadata)
+        self.cancelled()  # what is still under way has nobody to go to
