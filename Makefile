@@ -51,8 +51,9 @@ test-compose: $(STAMP) ## docker compose, for real; says so where there is no en
 	$(PYTEST) -m compose -rAs $(ARGS)
 
 .PHONY: proto
-proto: $(STAMP) ## generate weaklink/v1 from proto/
+proto: $(STAMP) ## generate weaklink/v1 and weaklink/oip from proto/
 	$(RUN) -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. proto/weaklink/v1/edge.proto
+	$(RUN) -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. proto/weaklink/oip/open_inference.proto
 
 .PHONY: reference
 reference: $(STAMP) ## write the tables of settings and metrics into docs/operating.md

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 
 import grpc
 
+from edge_server.http_body import refusal_body
 from edge_server.metrics import Metrics, error_label
 from edge_server.tokens import Caller, Role, TokenFile
 from semantic_codec.errors import PermissionDenied, Unauthenticated, WeaklinkError
@@ -133,13 +134,13 @@ class HttpAccess:
             try:
                 self._access.enter("http", given.decode("latin-1"), allowed_on_http(scope["path"]))
             except WeaklinkError as error:
-                await _refuse(error, send)
+                await _refuse(scope["path"], error, send)
                 return
         await self._app(scope, receive, send)
 
 
-async def _refuse(error: WeaklinkError, send) -> None:
-    body = json.dumps({"error": {"status": error.grpc_status, "message": str(error)}}).encode()
+async def _refuse(path: str, error: WeaklinkError, send) -> None:
+    body = json.dumps(refusal_body(path, error)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if isinstance(error, Unauthenticated):
         headers += [(b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="weaklink"')]

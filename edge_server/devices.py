@@ -29,6 +29,7 @@ class RememberedAnswer:
     codec: str
     ber: float
     classes: dict[str, int]
+    version: int = 0
     judged: set[str] = field(default_factory=set)
 
 

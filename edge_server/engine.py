@@ -27,7 +27,8 @@ CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is 
 @dataclass(slots=True)
 class EngineRequest:
     """One checked image. ``bitstream`` holds the level's payload bytes; ``ber`` is in [0, 0.5]; ``erased`` are pairs
-    of first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest."""
+    of first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest; ``revision`` as for
+    :meth:`Engine.add`."""
 
     codec: str
     version: int
@@ -37,6 +38,7 @@ class EngineRequest:
     erased: tuple[tuple[int, int], ...] = ()
     tasks: tuple[str, ...] = ()
     top_k: int = 1
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -49,30 +51,38 @@ class EngineAnswer:
 
 
 class Engine:
-    """Networks of several bundles on one runtime. Not for use from two threads at once."""
+    """Networks of several bundles on one runtime. One thread at a time infers; one at a time, which may be another, adds
+    and removes meanwhile."""
 
     def __init__(self, bundles: Iterable[Bundle] = (), runtime: str = DEFAULT_RUNTIME, threads: int = 1):
         self._runtime, self._threads = runtime, threads
-        self._codecs: dict[tuple[str, int], CodecEngine] = {}
+        self._codecs: dict[tuple[str, int, int], CodecEngine] = {}
         for bundle in bundles:
             self.add(bundle)
 
-    def add(self, bundle: Bundle) -> None:
-        """Load the bundle's network and try it. BundleError: its weights do not fit; ConfigError: no such runtime."""
+    def add(self, bundle: Bundle, revision: int = 0) -> None:
+        """Load the bundle's network and try it. BundleError: its weights do not fit; ConfigError: no such runtime.
+
+        ``revision`` tells two bundles of the same name and version apart: requests that are under way keep the one that
+        they were checked against.
+        """
         name, version = bundle.manifest.name, bundle.manifest.version
-        engine = self._codecs[name, version] = CodecEngine(bundle, self._runtime, self._threads)
-        newest = max(known for codec, known in self._codecs if codec == name)
-        self._codecs[name, 0] = self._codecs[name, newest]
+        engine = CodecEngine(bundle, self._runtime, self._threads)
         engine.try_out()
+        self._codecs[name, version, revision] = engine
+
+    def remove(self, name: str, version: int, revision: int = 0) -> None:
+        """Forget a network that no request needs any more; none is no error."""
+        self._codecs.pop((name, version, revision), None)
 
     def infer(self, batch: Sequence[EngineRequest]) -> list[EngineAnswer]:
         """Answers in the order of ``batch``, which may mix codecs, levels, BERs, erasures. NotFound: no such codec."""
-        groups: dict[tuple[str, int], list[int]] = {}
+        groups: dict[tuple[str, int, int], list[int]] = {}
         for index, request in enumerate(batch):
-            groups.setdefault((request.codec, request.version), []).append(index)
+            groups.setdefault((request.codec, request.version, request.revision), []).append(index)
         answers: dict[int, EngineAnswer] = {}
-        for (codec, version), members in groups.items():
-            answers.update(zip(members, self._codec(codec, version).infer([batch[index] for index in members])))
+        for key, members in groups.items():
+            answers.update(zip(members, self._codec(*key).infer([batch[index] for index in members])))
         return [answers[index] for index in range(len(batch))]
 
     def infer_arrays(
@@ -97,10 +107,12 @@ class Engine:
             parts.append(engine.probabilities(soft, level[rows], ber[rows]))
         return {task: np.concatenate([part[task] for part in parts]) for task in parts[0]} if parts else {}
 
-    def _codec(self, name: str, version: int) -> CodecEngine:
-        engine = self._codecs.get((name, version))
+    def _codec(self, name: str, version: int, revision: int = 0) -> CodecEngine:
+        engine = self._codecs.get((name, version, revision))
+        if engine is None and not version:
+            engine = self._codecs.get(max((key for key in list(self._codecs) if key[0] == name), default=None))
         if engine is None:
-            loaded = ", ".join(f"{name} version {version}" for name, version in sorted(self._codecs) if version)
+            loaded = ", ".join(f"{name} version {version}" for name, version, _ in sorted(self._codecs))
             raise NotFound(f"codec {name!r} version {version}", allowed=loaded, fix="load its bundle, or name another")
         return engine
 

@@ -43,6 +43,14 @@ def _half(missing: str) -> ConfigError:
     return ConfigError(f"TLS is set up without {missing}", allowed="certificate and key together", fix=f"add {missing}")
 
 
+def lets_clients_load(settings: Settings) -> bool:
+    """Whether bundles are loaded and unloaded over the network: by admins where there are tokens, else by whoever
+    reaches a port of this machine only, unless `model_control` says otherwise."""
+    if settings.model_control is not None:
+        return settings.model_control
+    return settings.tokens is not None or is_loopback(settings.host)
+
+
 def is_loopback(host: str) -> bool:
     """Whether no address of this name is reached from other machines; True where it has none at all, which the ports
     will say better."""

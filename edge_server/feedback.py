@@ -8,7 +8,7 @@ from edge_server.access import check_speaks_for
 from edge_server.devices import DeviceTable
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository
-from semantic_codec.errors import InvalidRequest, WeaklinkError
+from semantic_codec.errors import InvalidRequest, NotFound, WeaklinkError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class FeedbackJudge:
         answer = self._devices.remembered(device, sequence)
         if answer is None or codec not in ("", answer.codec):
             return "unknown", Verdict(matched=False)
-        classes = self._repository.get(answer.codec).classes
+        try:
+            classes = self._repository.get(answer.codec, answer.version).classes
+        except NotFound:  # unloaded since
+            return "unknown", Verdict(matched=False)
         task = task or next(iter(classes))
         if task not in classes or not 0 <= true_class < len(classes[task]):
             allowed = f"0 to {len(classes[task]) - 1}" if task in classes else f"tasks {', '.join(classes)}"

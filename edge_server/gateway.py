@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from edge_server.devices import DeviceTable
@@ -33,14 +34,15 @@ _REFUSALS = {
 }
 
 
-def wire_codecs(repository: Repository) -> list[WireCodec]:
-    """What frames may carry: every version of every codec, the newest first where two share an encoder."""
-    return [_wire_codec(served) for served in reversed(repository.codecs)]
-
-
-def _wire_codec(served: ServedCodec) -> WireCodec:
-    lengths = tuple(level.payload_bytes for level in served.levels)
-    return WireCodec(served.manifest.codec_id, served.bundle.encoder_hash, lengths)
+def wire_codecs(repository: Repository) -> dict[WireCodec, ServedCodec]:
+    """What frames may carry: every version of every codec; where two share an encoder the default version comes first,
+    then the newest."""
+    defaults = set(repository.default.values())
+    codecs: dict[WireCodec, ServedCodec] = {}
+    for served in sorted(reversed(repository.codecs), key=lambda served: served not in defaults):
+        lengths = tuple(level.payload_bytes for level in served.levels)
+        codecs.setdefault(WireCodec(served.manifest.codec_id, served.bundle.encoder_hash, lengths), served)
+    return codecs
 
 
 class Source(Protocol):
@@ -54,28 +56,37 @@ class Source(Protocol):
 
 
 class Readers:
-    """Open and keyed mode, whichever are allowed, read as one. Any thread may use it, one at a time.
+    """Open and keyed mode, whichever are allowed, read as one. Any thread may read, one at a time, while another calls
+    :meth:`serve`.
 
     What is shorter than an open reply is not read in open mode: whoever gave a false address would have more sent there
     than they sent themselves.
 
-    codecs: what is served. keys: of keyed mode, None for none. open_frames: whether open mode is read.
+    codecs: as for :meth:`serve`. keys: of keyed mode, None for none. open_frames: whether open mode is read.
     cut_frames: as for `FrameReader`.
     """
 
     def __init__(
         self,
-        codecs: Sequence[WireCodec],
+        codecs: Iterable[WireCodec],
         keys: Mapping[int, DeviceKey] | None = None,
         open_frames: bool = True,
         cut_frames: bool = True,
     ):
-        self._readers: list[FrameReader] = []
-        if keys is not None:
-            self._readers.append(KeyedFrameReader(codecs, keys, cut_frames=cut_frames))
-        if open_frames:
-            self._readers.append(FrameReader(codecs, cut_frames=cut_frames))
-        self.sizes = sorted({size for reader in self._readers for size in reader.sizes})
+        self._keys, self._open_frames, self._cut_frames = keys, open_frames, cut_frames
+        self.sizes: list[int] = []
+        self.serve(codecs)
+
+    def serve(self, codecs: Iterable[WireCodec]) -> None:
+        """Read frames of these codecs from now on; where two share an encoder the first one counts."""
+        codecs, readers = tuple(codecs), []
+        if self._keys is not None:
+            readers.append(KeyedFrameReader(codecs, self._keys, cut_frames=self._cut_frames))
+        if self._open_frames:
+            readers.append(FrameReader(codecs, cut_frames=self._cut_frames))
+        # A line needs some length to look for, even where no codec is left.
+        self.sizes = sorted({size for reader in readers for size in reader.sizes}) or self.sizes
+        self._readers = readers
 
     def read(self, frames: Sequence[bytes]) -> list[FrameResult]:
         """As `FrameReader.read`: the mode in which a header was read counts, keyed mode first."""
@@ -94,14 +105,13 @@ class Readers:
 
 
 class Gateway:
-    """Belongs to the event loop's thread. The doors hand in what they read, and may wait for :meth:`drain`.
+    """Serves no codec before :meth:`serve`. Belongs to the event loop's thread. The doors hand in what they read, and may wait for :meth:`drain`.
 
     keys and replay: of keyed mode.
     """
 
     def __init__(
         self,
-        repository: Repository,
         devices: DeviceTable,
         inference: Inference,
         metrics: Metrics,
@@ -110,11 +120,15 @@ class Gateway:
     ):
         self._devices, self._inference, self._metrics = devices, inference, metrics
         self._keys, self._replay = keys, replay
-        self._served = {_wire_codec(served): served for served in repository.codecs}
+        self._served: dict[WireCodec, ServedCodec] = {}
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+
+    def serve(self, codecs: dict[WireCodec, ServedCodec]) -> None:
+        """Take frames of these codecs from now on."""
+        self._served = codecs
 
     async def drain(self, timeout: float) -> None:
         """Take no more frames; wait until every frame taken is answered."""
@@ -137,6 +151,8 @@ class Gateway:
 
     def handle(self, result: FrameResult, source: Source) -> bool:
         """One frame that was read, or could not be. Whether it was welcome: taken, or the repetition of one that was."""
+        if result.codec is not None and result.codec not in self._served:
+            result = replace(result, outcome="unknown_codec")  # unloaded since it was read
         if isinstance(result.header, KeyedHeader):
             return self._handle_keyed(result, source)
         if result.header is not None and result.header.device in self._keys:

@@ -16,13 +16,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from edge_server.feedback import FeedbackJudge
-from edge_server.inference import CANCELLED, Inference
+from edge_server.http_body import read_body, refusal_body
+from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec_list, to_response
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository
 from edge_server.status_page import StatusPage
-from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
+from semantic_codec.errors import InvalidRequest, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 TRANSPORT = "http"
@@ -85,14 +86,14 @@ class AdminApi:
         """JSON with ``bitstream`` in base64, or the bitstream itself as octet-stream with the rest in the query."""
         refusal, call = None, Call(TRANSPORT, b"")
         try:
-            body = await self._read(request)
+            body = await read_body(request, self._limit)
             octets = request.headers.get("content-type", "").startswith("application/octet-stream")
             message = _from_query(request, body) if octets else _from_json(body, edge_pb2.InferRequest())
             call = to_call(message, TRANSPORT, None)
         except WeaklinkError as error:
             refusal = error
         except ClientDisconnect:
-            self._metrics.count(self._metrics.requests, TRANSPORT, "unknown", CANCELLED)
+            self._inference.gone(TRANSPORT)
             raise
         answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         self._inference.submit(call, answered.set_result, refusal)
@@ -102,29 +103,15 @@ class AdminApi:
         return JSONResponse(_to_json(to_response(job)))
 
     async def feedback(self, request: Request) -> dict[str, bool]:
-        message = _from_json(await self._read(request), edge_pb2.FeedbackRequest())
+        message = _from_json(await read_body(request, self._limit), edge_pb2.FeedbackRequest())
         verdict = self._judge.judge(
             message.device, message.sequence, message.codec, message.task, message.true_class
         )
         return {"matched": verdict.matched, "correct": verdict.correct}
 
-    async def _read(self, request: Request) -> bytes:
-        """The body, given up as soon as it is seen to be too long."""
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self._limit:
-                raise TooLarge(
-                    f"the body has more than {self._limit} bytes",
-                    allowed=f"up to {self._limit}",
-                    fix="send one image per request, or raise --max-message-bytes",
-                )
-        return bytes(body)
 
-
-async def _refuse(_: Request, error: WeaklinkError) -> JSONResponse:
-    body = {"error": {"status": error.grpc_status, "message": str(error)}}
-    return JSONResponse(body, status_code=error.http_status)
+async def _refuse(request: Request, error: WeaklinkError) -> JSONResponse:
+    return JSONResponse(refusal_body(request.url.path, error), status_code=error.http_status)
 
 
 async def _nobody_listens(*_) -> Response:

@@ -65,9 +65,15 @@ class Inference:
             self.finish(job)
         return job
 
+    def gone(self, transport: str) -> None:
+        """A caller went away before its request was whole."""
+        self._metrics.count(self._metrics.requests, transport, "unknown", CANCELLED)
+
     def finish(self, job: Job) -> None:
         """Count the job's one outcome, remember its answer, tell its transport."""
         self._leave(job)
+        if job.request is not None:
+            job.served.leave()
         try:
             if job.error is None and not job.cancelled:
                 self._account(job)
@@ -121,7 +127,9 @@ class Inference:
             call.erased,
             tasks,
             _top_k(call, served, tasks),
+            served.revision,
         )
+        served.in_flight += 1
 
     def _ber(self, job: Job, served: ServedCodec) -> float:
         given = job.call.ber
@@ -151,7 +159,8 @@ class Inference:
             classes[task], confidence = top[0]
             metrics.observe(metrics.confidence, confidence, request.codec, task)
         if call.device:
-            self._devices.remember(call.device, call.sequence, RememberedAnswer(request.codec, request.ber, classes))
+            remembered = RememberedAnswer(request.codec, request.ber, classes, request.version)
+            self._devices.remember(call.device, call.sequence, remembered)
 
 
 def outcome(job: Job) -> str:

@@ -50,7 +50,7 @@ class Metrics:
         self.requests = counter("requests", "Requests by their one outcome; codec unknown: none was found", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
         self.engine_deaths = counter("engine_deaths", "Engine processes that ended before the server did")
-        self.reloads = counter("reloads", "Reloads of keys, tokens and certificates: ok, failed", "file", "outcome")
+        self.reloads = counter("reloads", "Reloads of keys, tokens, certificates and bundles: ok, failed", "file", "outcome")
         self.feedback = counter("feedback", "Feedback: ok, repeated, unknown, invalid", "outcome")
         self.predictions = counter("predictions", "Answers judged by feedback, by the upper bound of the BER used", "codec", "task", "ber_bucket")
         self.correct = counter("correct_predictions", "Right answers among these", "codec", "task", "ber_bucket")

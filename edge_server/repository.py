@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from semantic_codec.bundle import Bundle, Level, Manifest, load_bundle
 from semantic_codec.errors import BundleError, ConfigError, NotFound, WeaklinkError
 
 TOLERANCE = 1.0  # points of accuracy that a shorter level may cost and still be advised
+DEFAULT = "default"
+"""File beside a codec's version folders that holds the number of its default version; without it, that is the newest."""
+_revisions = count(1)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A bundle folder that does not serve."""
+    """A bundle folder that could not be loaded."""
 
     path: str
     reason: str
@@ -52,9 +56,15 @@ class LevelAdvice:
 
 
 class ServedCodec:
-    """A bundle and what each request needs of it, looked up once."""
+    """A bundle and what each request needs of it, looked up once. ``revision`` differs for each that is ever made.
+
+    ``in_flight`` is of the requests that were checked against it and have not ended: they need its network to the end.
+    """
 
     def __init__(self, bundle: Bundle):
+        self.revision = next(_revisions)
+        self.in_flight = 0
+        self._on_idle: Callable[[], None] | None = None
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.name = bundle.manifest.name
@@ -67,52 +77,118 @@ class ServedCodec:
         self.blind_ber = float(bundle.manifest.blind_ber)
         self.advice = LevelAdvice(bundle.manifest)
 
+    def leave(self) -> None:
+        """A request that counted in ``in_flight`` ended."""
+        self.in_flight -= 1
+        if self._on_idle is not None and not self.in_flight:
+            self._on_idle()
+
+    def retire(self, on_idle: Callable[[], None]) -> None:
+        """Have ``on_idle`` called once nothing is in flight, now perhaps; to be called when no request can find it."""
+        if self.in_flight:
+            self._on_idle = on_idle
+        else:
+            on_idle()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What serves at one time. ``defaults``: default version by name, where it is not the newest one."""
+
+    codecs: tuple[ServedCodec, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    defaults: Mapping[str, int] = field(default_factory=dict)
+
 
 class Repository:
-    """What :func:`load_repository` found. ``codecs`` by name, then version; ``newest`` by name."""
+    """What serves. ``codecs`` by name, then version; ``default`` and ``newest`` by name.
 
-    def __init__(self, codecs: Iterable[ServedCodec], refused: Iterable[Refusal] = ()):
-        self.codecs = tuple(sorted(codecs, key=lambda codec: (codec.name, codec.version)))
-        self.refused = tuple(refused)
+    Belongs to the event loop's thread once it serves.
+    """
+
+    def __init__(self, catalogue: Catalogue):
+        self._watchers: list[Callable[[], None]] = []
+        self.replace(catalogue)
+
+    def replace(self, catalogue: Catalogue) -> None:
+        """Serve this from the next request on, and tell whoever watches."""
+        self.codecs = tuple(sorted(catalogue.codecs, key=lambda codec: (codec.name, codec.version)))
+        self.refused = catalogue.refused
         self.newest = {codec.name: codec for codec in self.codecs}
         self._by_version = {(codec.name, codec.version): codec for codec in self.codecs}
+        self.default = {
+            name: self._by_version.get((name, catalogue.defaults.get(name, 0)), newest)
+            for name, newest in self.newest.items()
+        }
+        for changed in self._watchers:
+            changed()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call ``changed()`` now and after each replacement."""
+        self._watchers.append(changed)
+        changed()
+
+    def catalogue(self) -> Catalogue:
+        """What :meth:`replace` would need to bring this state back."""
+        defaults = {name: codec.version for name, codec in self.default.items() if codec is not self.newest[name]}
+        return Catalogue(self.codecs, self.refused, defaults)
 
     def get(self, name: str, version: int = 0) -> ServedCodec:
-        """An empty name is the only codec, a version of 0 the newest. NotFound names what serves."""
-        if not name and len(self.newest) == 1:
-            name = next(iter(self.newest))
-        codec = self._by_version.get((name, version)) if version else self.newest.get(name)
+        """An empty name is the only codec, a version of 0 the default one. NotFound names what serves."""
+        if not name and len(self.default) == 1:
+            name = next(iter(self.default))
+        codec = self._by_version.get((name, version)) if version else self.default.get(name)
         if codec is None:
             raise NotFound(
                 f"codec {name!r}" + (f" version {version}" if version else ""),
-                allowed=", ".join(f"{codec.name} {codec.version}" for codec in self.codecs),
+                allowed=", ".join(f"{codec.name} {codec.version}" for codec in self.codecs) or "none serves",
                 fix="name one of these" if name else "say which codec: several serve",
             )
         return codec
 
 
-def load_repository(roots: Sequence[Path], prepare: Callable[[Bundle], None]) -> Repository:
+Prepare = Callable[[Bundle, int], None]
+"""Readies a bundle of a revision to serve, or raises a :class:`WeaklinkError` that refuses it."""
+
+
+def load_repository(roots: Sequence[Path], prepare: Prepare) -> Repository:
     """Every ``<root>/<name>/<version>`` folder, each passed to ``prepare``, which may refuse it too.
 
     A broken bundle is refused with its reason and the others serve; ConfigError if none does.
     """
-    codecs: dict[tuple[str, int], ServedCodec] = {}
-    names: dict[int, str] = {}
-    refused = []
+    return Repository(scan(roots, prepare))
+
+
+def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue(), only: str = "") -> Catalogue:
+    """What serves next, where ``earlier`` serves now: a bundle that did not change stays as it is, one that cannot be
+    loaded is refused and its earlier self stays, one whose folder is gone goes. ConfigError if nothing would serve.
+
+    ``only`` is the one codec to look at; the others stay.
+    """
+    before = {(codec.name, codec.version): codec for codec in earlier.codecs}
+    kept = [codec for codec in earlier.codecs if only and codec.name != only]
+    codecs = {(codec.name, codec.version): codec for codec in kept}
+    names = {codec.manifest.codec_id: codec.name for codec in kept}
+    refused = [refusal for refusal in earlier.refused if only and refusal.path.split("/")[0] != only]
     for root in roots:
-        for folder in _version_folders(root):
+        for folder in version_folders(root, only):
             path = f"{folder.parent.name}/{folder.name}"
+            old = before.get((folder.parent.name, int(folder.name)))
             try:
-                codec = ServedCodec(load_bundle(folder))
-                if codec.manifest.twin_of:
+                bundle = load_bundle(folder)
+                if bundle.manifest.twin_of:
                     continue  # made to be compared with, not to serve
+                codec = old if old and old.manifest.raw == bundle.manifest.raw else ServedCodec(bundle)
                 _check_place(codec, path, codecs, names)
-                prepare(codec.bundle)
+                if codec is not old:
+                    prepare(bundle, codec.revision)
             except ConfigError:
                 raise  # the runtime's fault, not the bundle's
             except (WeaklinkError, OSError) as error:
                 refused.append(Refusal(path, str(error)))
-                continue
+                if old is None or (old.name, old.version) in codecs:
+                    continue
+                codec = old
             codecs[codec.name, codec.version] = codec
             names[codec.manifest.codec_id] = codec.name
     if not codecs:
@@ -122,13 +198,48 @@ def load_repository(roots: Sequence[Path], prepare: Callable[[Bundle], None]) ->
             allowed="folders that hold <name>/<version>/bundle.json",
             fix="change --bundles or WEAKLINK_BUNDLES, or export a bundle there",
         )
-    return Repository(codecs.values(), refused)
+    defaults = {name: version for name, version in earlier.defaults.items() if only and name != only}
+    for name in {name for name, _ in codecs} - defaults.keys():
+        if not only or name == only:
+            _read_default(name, roots, codecs, earlier, defaults, refused)
+    return Catalogue(tuple(codecs.values()), tuple(refused), defaults)
 
 
-def _version_folders(root: Path) -> list[Path]:
+def version_folders(root: Path, only: str = "") -> list[Path]:
     """Also those without a manifest: an incomplete bundle must be seen as refused, not as absent."""
-    found = [folder for folder in root.glob("*/*") if folder.is_dir() and folder.name.isdigit()]
+    found = [
+        folder
+        for folder in root.glob("*/*")
+        if folder.is_dir() and folder.name.isdigit() and only in ("", folder.parent.name)
+    ]
     return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
+
+
+def _read_default(
+    name: str,
+    roots: Sequence[Path],
+    codecs: Mapping[tuple[str, int], ServedCodec],
+    earlier: Catalogue,
+    defaults: dict[str, int],
+    refused: list[Refusal],
+) -> None:
+    """Into ``defaults``, what the first DEFAULT file of the codec says; where that cannot be, what was, and a refusal."""
+    for path in (root / name / DEFAULT for root in roots):
+        try:
+            text = path.read_text().strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            text = str(error)
+        if text.isdigit() and (name, int(text)) in codecs:
+            defaults[name] = int(text)
+        else:
+            versions = ", ".join(str(version) for codec, version in sorted(codecs) if codec == name)
+            reason = f"the default version is {text[:80]!r}; allowed: {versions}; fix: correct or remove the file"
+            refused.append(Refusal(f"{name}/{DEFAULT}", reason))
+            if name in earlier.defaults:
+                defaults[name] = earlier.defaults[name]
+        return
 
 
 def _check_place(

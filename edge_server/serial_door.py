@@ -76,7 +76,8 @@ class SerialLine(asyncio.Protocol):
 
     def __init__(self, door: SerialDoor):
         self._door, self._gateway = door, door.gateway
-        self._receiver = SerialReceiver(door.readers.sizes, door.readers.find, door.sync_errors)
+        self._sizes = door.readers.sizes
+        self._receiver = SerialReceiver(self._sizes, door.readers.find, door.sync_errors)
         self._held = bytearray()
         self._searching: asyncio.Task | None = None
         self._connection: asyncio.Transport | None = None
@@ -126,6 +127,9 @@ class SerialLine(asyncio.Protocol):
                 del self._held[:READ_BYTES]
                 if len(self._held) < HELD_BYTES:
                     self._pause(False)
+                if self._sizes is not self._door.readers.sizes:
+                    self._sizes = self._door.readers.sizes
+                    self._receiver.expect(self._sizes)
                 try:
                     found = await loop.run_in_executor(self._door.executor, self._receiver.feed, data)
                 except Exception:  # no bytes, however odd, may stop the gateway

@@ -22,9 +22,10 @@ from prometheus_client import CollectorRegistry
 
 from edge_server.access import Access, GrpcAccess, HttpAccess
 from edge_server.admission import Admission
+from edge_server.bundle_control import BundleControl
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
-from edge_server.exposure import check_exposure
+from edge_server.exposure import check_exposure, lets_clients_load
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grpc_door import GrpcDoor
@@ -34,6 +35,10 @@ from edge_server.inference import Inference
 from edge_server.keyring import Keyring
 from edge_server.lanes import EngineLane, Engines, Lane, LocalLane
 from edge_server.metrics import Metrics
+from edge_server.oip.grpc_api import SERVICE as OPEN_INFERENCE
+from edge_server.oip.grpc_api import OpenInferenceGrpc
+from edge_server.oip.http_api import OpenInferenceHttp
+from edge_server.oip.service import OpenInference
 from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
 from edge_server.scheduler import Limits, Scheduler
@@ -48,7 +53,7 @@ from edge_server.tokens import TokenFile
 from edge_server.udp_door import UdpDoor
 from edge_server.watched_file import WatchedFile
 from semantic_codec.bundle import bundle_roots
-from semantic_codec.errors import AlreadyExists
+from semantic_codec.errors import AlreadyExists, WeaklinkError
 
 UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
 LAME_DUCK_S = 0.2
@@ -87,15 +92,19 @@ class EdgeServer:
         self._settings, self._clock = settings, clock
         self.metrics = Metrics(registry or CollectorRegistry())
         self._serving = False
+        self._reloads: set[asyncio.Task] = set()
         self._closers = contextlib.AsyncExitStack()
 
     async def run(self, on_ready: Callable[[Addresses], None]) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT; SIGHUP reloads the bundles."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        on_ready(await self.startup())
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what came before there was anything to reload
+        addresses = await self.startup()
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        on_ready(addresses)
         await stop.wait()
         await self.shutdown()
 
@@ -118,10 +127,22 @@ class EdgeServer:
         if self._watched:
             keeping = asyncio.create_task(self._keep())
             self._closers.callback(keeping.cancel)
-        for service in ("", SERVICE):
+        for service in ("", SERVICE, OPEN_INFERENCE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
         return addresses
+
+    def _reload_soon(self) -> None:
+        """The outcome is logged and counted."""
+        reloading = asyncio.create_task(self.bundles.reload())
+        self._reloads.add(reloading)
+
+        def done(_: asyncio.Task) -> None:
+            self._reloads.discard(reloading)
+            if not reloading.cancelled() and not isinstance(reloading.exception(), WeaklinkError | None):
+                log.error("bundles could not be reloaded", exc_info=reloading.exception())
+
+        reloading.add_done_callback(done)
 
     async def shutdown(self) -> None:
         """Drain, then stop. The order matters: nobody is turned away before health says so, nothing is closed that an
@@ -155,9 +176,13 @@ class EdgeServer:
         # A thread of its own: the frame reader is single-threaded by contract.
         reading = self._closers.enter_context(ThreadPoolExecutor(1, "frames"))
         engine, lanes = self._open_engine()
-        repository = load_repository(settings.bundles or bundle_roots(), engine.add)
+        roots = settings.bundles or bundle_roots()
+        repository = load_repository(roots, engine.add)
         for refusal in repository.refused:
             log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
+        self.bundles = BundleControl(
+            roots, engine, repository, partial(self.metrics.count, self.metrics.reloads, "bundles")
+        )
         devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
         inference = Inference(
             repository, devices, self.metrics, clock, settings.deadline_s, settings.device_in_flight
@@ -193,13 +218,20 @@ class EdgeServer:
         self._calls = InferCalls(
             inference, clock, settings.max_message_bytes, settings.stream_window, settings.stream_limit
         )
-        self._gateway = Gateway(repository, devices, inference, self.metrics, keys, self._replay)
-        codecs, open_frames = wire_codecs(repository), settings.reads_open_frames
-        admission = Admission(settings.noise_rate, settings.device_limit, clock)
-        self._udp = UdpDoor(self._gateway, Readers(codecs, self._keys, open_frames), reading, admission)
+        self._gateway = Gateway(devices, inference, self.metrics, keys, self._replay)
+        datagrams = Readers((), self._keys, settings.reads_open_frames)
         # Bytes go missing on a serial line, not the ends of frames.
-        whole_frames = Readers(codecs, self._keys, open_frames, cut_frames=False)
-        self._serial = SerialDoor(self._gateway, whole_frames, reading, client_timeout_s=settings.client_timeout_s)
+        lines = Readers((), self._keys, settings.reads_open_frames, cut_frames=False)
+
+        def serve_frames() -> None:
+            codecs = wire_codecs(repository)
+            for each in (self._gateway, datagrams, lines):
+                each.serve(codecs)
+
+        repository.watch(serve_frames)
+        admission = Admission(settings.noise_rate, settings.device_limit, clock)
+        self._udp = UdpDoor(self._gateway, datagrams, reading, admission)
+        self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
         self._app = AdminApi(
             inference,
@@ -210,6 +242,17 @@ class EdgeServer:
             settings.max_message_bytes,
             StatusPage(status),
         ).app()
+        open_inference = OpenInference(
+            inference,
+            repository,
+            self.bundles,
+            self._is_ready,
+            clock,
+            settings.max_batch,
+            lets_clients_load(settings),
+        )
+        self._open_inference = OpenInferenceGrpc(open_inference, settings.max_message_bytes)
+        OpenInferenceHttp(open_inference, settings.max_message_bytes).add_to(self._app)
 
     def _open_engine(self) -> tuple[Engine | Engines, Sequence[Lane]]:
         """What holds the bundles' networks, and where it computes."""
@@ -234,9 +277,11 @@ class EdgeServer:
             options=[("grpc.max_receive_message_length", HARD_LIMIT)],
         )
         self._service.register(server)
+        self._open_inference.register(server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        described = (SERVICE, OPEN_INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(described, server)
         # A folder that only this user may enter: callers come through the door, which is where they are checked.
         folder = self._closers.enter_context(tempfile.TemporaryDirectory(prefix="weaklink-"))
         upstream = f"unix:{folder}/grpc"

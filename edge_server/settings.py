@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         None, description="TOML file of token hashes, reloaded when it changes: gRPC and HTTP ask for a token"
     )
     insecure: bool = Field(False, description="open to the network although anybody may call")
+    model_control: bool | None = Field(
+        None, description="whether clients may load and unload bundles; none: where tokens are asked for, or on loopback"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @field_validator("bundles", mode="before")

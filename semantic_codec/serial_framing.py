@@ -66,11 +66,7 @@ class SerialReceiver(Generic[Found]):
         read: Callable[[Sequence[bytes]], Sequence[Found | None]],
         sync_errors: int = SYNC_ERRORS,
     ):
-        self._sizes = sorted(set(sizes))
-        if not self._sizes or self._sizes[0] < 1:
-            raise ConfigError(
-                f"the lengths of frames are {self._sizes}", allowed="one or more, each at least 1", fix="name a codec"
-            )
+        self.expect(sizes)
         if not 0 <= sync_errors <= 8:
             raise ConfigError(
                 f"sync_errors is {sync_errors}", allowed="0 to 8 of 24 bits", fix=f"leave it at {SYNC_ERRORS}"
@@ -85,6 +81,15 @@ class SerialReceiver(Generic[Found]):
     def buffered(self) -> int:
         """Bytes remembered."""
         return len(self._buffer)
+
+    def expect(self, sizes: Iterable[int]) -> None:
+        """Search for frames of these lengths from now on."""
+        ordered = sorted(set(sizes))
+        if not ordered or ordered[0] < 1:
+            raise ConfigError(
+                f"the lengths of frames are {ordered}", allowed="one or more, each at least 1", fix="name a codec"
+            )
+        self._sizes = ordered
 
     def feed(self, data: bytes) -> list[Found]:
         """The frames that these further bytes complete, in order."""

@@ -1,4 +1,4 @@
-"""The README's code blocks work as they stand.
+"""The code blocks of the README and the operator's guide work as they stand.
 
 Python blocks run in one interpreter each; of console blocks, the lines that start with `$ ` run in one shell, in order,
 from the root of the repository. An HTML comment right before a block changes that:
@@ -23,6 +23,7 @@ import pytest
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"
+GUIDE = ROOT / "docs" / "operating.md"
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|beside): *(?P<what>.*?) *-->\n+)?^```(?P<language>python|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -77,11 +78,18 @@ def beside(command: str | None) -> Iterator[None]:
 
 
 README_BLOCKS = blocks(README.read_text()) if README.exists() else []
+GUIDE_BLOCKS = blocks(GUIDE.read_text())
+CASES = [
+    pytest.param(block, id=f"{path.stem}-line{block.line}")
+    for path, found in ((README, README_BLOCKS), (GUIDE, GUIDE_BLOCKS))
+    for block in found
+    if block.mark != "not run"
+]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIME_LIMIT_S + 30)
-@pytest.mark.parametrize("block", [b for b in README_BLOCKS if b.mark != "not run"], ids=lambda b: f"line{b.line}")
+@pytest.mark.parametrize("block", CASES)
 def test_block_runs(block, tmp_path):
     # A file, not a pipe: what a block leaves in the background would hold a pipe open.
     output = tmp_path / "output"
@@ -111,7 +119,7 @@ def test_the_readme_has_blocks_that_run():
 
 
 def test_every_block_that_is_left_out_says_why():
-    assert all(block.what for block in README_BLOCKS if block.mark == "not run")
+    assert all(block.what for block in README_BLOCKS + GUIDE_BLOCKS if block.mark == "not run")
 
 
 def test_marks_and_commands_are_read():

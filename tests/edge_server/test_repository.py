@@ -11,7 +11,7 @@ from semantic_codec.errors import BundleError, ConfigError, NotFound
 from tests.edge_server.conftest import make_bundle
 
 
-def accept(_: Bundle) -> None:
+def accept(*_) -> None:
     """A runtime that takes every bundle."""
 
 
@@ -66,7 +66,7 @@ def test_what_the_runtime_refuses_is_refused(tmp_path: Path):
     make_bundle(tmp_path)
     make_bundle(tmp_path, version=2)
 
-    def prepare(bundle: Bundle) -> None:
+    def prepare(bundle: Bundle, revision: int) -> None:
         if bundle.manifest.version == 2:
             raise BundleError("weights do not fit", allowed="others", fix="export again")
 

@@ -1,0 +1,30 @@
+"""Bodies of HTTP requests, and of refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+
+from semantic_codec.errors import TooLarge, WeaklinkError
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, given up as soon as it is seen to be longer than ``limit`` bytes: TooLarge."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise TooLarge(
+                f"the body has more than {limit} bytes",
+                allowed=f"up to {limit}",
+                fix="send fewer images per request, or raise --max-message-bytes",
+            )
+    return bytes(body)
+
+
+def refusal_body(path: str, error: WeaklinkError) -> dict[str, Any]:
+    """Below /v2 as the Open Inference Protocol has it, ours elsewhere."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return {"error": str(error)}
+    return {"error": {"status": error.grpc_status, "message": str(error)}}

@@ -1,0 +1,1 @@
+"""Stubs of the Open Inference Protocol, generated from proto/weaklink/oip (``make proto``)."""
