@@ -105,7 +105,8 @@ class Readers:
 
 
 class Gateway:
-    """Serves no codec before :meth:`serve`. Belongs to the event loop's thread. The doors hand in what they read, and may wait for :meth:`drain`.
+    """Belongs to the event loop's thread, and serves no codec before :meth:`serve`. The doors hand in what they read, and
+    may wait for :meth:`drain`.
 
     keys and replay: of keyed mode.
     """

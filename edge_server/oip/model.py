@@ -237,7 +237,7 @@ def _column(request: InferRequest, name: str, datatype: str, count: int) -> list
     if tensor is None:
         value = request.parameters.get(name)
         return [None if value is None else _scalar(name, datatype, value)] * count
-    if tensor.size not in (1, count) or tensor.size != tensor.shape[0]:
+    if tensor.size not in (1, count) or tensor.shape not in ((tensor.size,), (tensor.size, 1)):
         raise InvalidRequest(
             f"input {name!r} has the shape {list(tensor.shape)}",
             allowed=f"[{count}], [{count}, 1] or [1]",

@@ -23,11 +23,12 @@ from pathlib import Path
 
 from google.protobuf import json_format
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.gateway import Readers, wire_codecs
-from edge_server.grpc_messages import parser
+from edge_server.grpc_messages import checked, parser
 from edge_server.http2.frames import (
     CONTINUATION,
     DATA,
@@ -51,6 +52,9 @@ from edge_server.inference import Inference, outcome
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_response
 from edge_server.metrics import Metrics
+from edge_server.oip import grpc_api
+from edge_server.oip import http_api as oip_http_api
+from edge_server.oip.model import InferRequest, to_calls
 from edge_server.repository import Repository, load_repository
 from semantic_codec.bundle import load_bundle, parse_manifest
 from semantic_codec.errors import BundleError, WeaklinkError
@@ -61,7 +65,8 @@ from semantic_codec.report import print_table, write_json
 from semantic_codec.serial_framing import SYNC_ERRORS, SerialReceiver, add_sync
 from tests.edge_server.conftest import make_bundle
 from tests.edge_server.http2.memory import Peer
-from tests.faults.clients import infer_request, keyed_frame, open_frame
+from tests.faults.clients import infer_request, keyed_frame, open_frame, tensor_json, tensor_request
+from weaklink.oip import open_inference_pb2
 from weaklink.v1 import edge_pb2
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -93,13 +98,14 @@ class Targets:
             "open_frames": lambda inputs: self._frames(self._open, inputs),
             "keyed_frames": lambda inputs: self._frames(self._keyed, inputs),
             "serial": self._serial,
-            "requests": lambda inputs: self._requests.run(inputs, self._parse),
-            "json": lambda inputs: self._requests.run(inputs, lambda data: _from_json(data, edge_pb2.InferRequest())),
+            "requests": lambda inputs: self._requests.run(inputs, self._read_message),
+            "json": lambda inputs: self._requests.run(inputs, _read_json),
+            "tensors": lambda inputs: self._requests.run(inputs, self._read_tensors),
+            "tensors_json": lambda inputs: self._requests.run(inputs, self._read_tensors_json),
             "replies": self._replies,
             "manifests": self._manifests,
             "http2": self._requests.converse,
         }
-        self._parse = parser(edge_pb2.InferRequest, 65536)
 
     def examples(self) -> dict[str, list[bytes]]:
         """Valid input of each target."""
@@ -108,6 +114,7 @@ class Targets:
             encoder_hash=self.bundle.encoder_hash[:8], erased=[edge_pb2.BitRange(first_bit=3, bit_count=9)],
         )  # fmt: skip
         requests = [infer_request(), full, edge_pb2.InferRequest(bitstream=b"ab")]
+        tensors = [tensor_request(bytes(8)), tensor_request(bytes(4), ber_estimate=0.05, level=1, device="cam", sequence=9)]
         open_frames = [open_frame(self.bundle, sequence) for sequence in (0, 1, 4095)]
         keyed_frames = [keyed_frame(self.bundle, sequence, KEY) for sequence in (0, 2**28 - 1)]
         manifest = (self.bundle.folder / "bundle.json").read_bytes()
@@ -117,10 +124,25 @@ class Targets:
             "serial": [b"noise" + b"".join(map(add_sync, open_frames)), add_sync(keyed_frames[0]) * 2],
             "requests": [request.SerializeToString() for request in requests],
             "json": [json_format.MessageToJson(request, preserving_proto_field_name=True).encode() for request in requests],
+            "tensors": [request.SerializeToString() for request in tensors],
+            "tensors_json": [tensor_json(bytes(8)), tensor_json(bytes(4), ber_estimate=0.05, level=1, device="cam", sequence=9)],
             "replies": [bytes(REPLY_BYTES), bytes(KEYED_REPLY_BYTES)],
             "manifests": [manifest],
             "http2": _conversations([request.SerializeToString() for request in requests]),
         }
+
+    @staticmethod
+    def _read_message(data: bytes) -> list[Call]:
+        return [to_call(checked(_PARSERS["requests"](data)), "fuzz", None)]
+
+    def _read_tensors(self, data: bytes) -> list[Call]:
+        return self._calls(grpc_api._read(checked(_PARSERS["tensors"](data))))
+
+    def _read_tensors_json(self, data: bytes) -> list[Call]:
+        return self._calls(oip_http_api._read(Request({"type": "http", "headers": []}), data, "toy", ""))
+
+    def _calls(self, request: InferRequest) -> list[Call]:
+        return to_calls(request, self._repository.get(request.model, request.version), "fuzz", None, BATCH)
 
     def _frames(self, readers: Readers, inputs: Sequence[bytes]) -> Counter:
         results = readers.read(inputs)
@@ -159,6 +181,16 @@ class Targets:
         return counts
 
 
+_PARSERS = {
+    "requests": parser(edge_pb2.InferRequest, LONGEST),
+    "tensors": parser(open_inference_pb2.ModelInferRequest, LONGEST),
+}
+
+
+def _read_json(data: bytes) -> list[Call]:
+    return [to_call(_from_json(data, edge_pb2.InferRequest()), "fuzz", None)]
+
+
 class _Requests:
     """The way of a request behind its door: parsed, checked, computed in batches, counted, answered."""
 
@@ -166,7 +198,7 @@ class _Requests:
         self._engine = engine
         self._metrics = Metrics(CollectorRegistry())
         devices = DeviceTable(1000, 16, time.monotonic, 30.0)
-        self._inference = Inference(repository, devices, self._metrics, time.monotonic, 60.0, 1_000_000)
+        self._inference = Inference(repository, devices, self._metrics, time.monotonic, 60.0, most_in_flight=BATCH * BATCH)
         self._inference.connect(self)
         self._queue: list[Job] = []
 
@@ -174,22 +206,20 @@ class _Requests:
         """As the scheduler does; the batch runs when all inputs are in."""
         self._queue.append(job)
 
-    def run(self, inputs: Sequence[bytes], parse: Callable[[bytes], object]) -> Counter:
+    def run(self, inputs: Sequence[bytes], read: Callable[[bytes], Sequence[Call]]) -> Counter:
         ended: list[Job] = []
-        counted = self._counted()
+        counted, submitted = self._counted(), 0
         for data in inputs:
-            refusal, call = None, Call("fuzz", b"")
             try:
-                parsed = parse(data)
-                if isinstance(parsed, WeaklinkError):
-                    raise parsed
-                call = to_call(parsed, "fuzz", None)
+                calls, refusal = read(data), None
             except WeaklinkError as error:
-                refusal = error
-            self._inference.submit(call, ended.append, refusal)
+                calls, refusal = [Call("fuzz", b"")], error
+            for call in calls:
+                self._inference.submit(call, ended.append, refusal)
+            submitted += len(calls)
         if self._queue:
             self._compute()
-        assert len(ended) == len(inputs) == self._counted() - counted, "one outcome each, and counted"
+        assert len(ended) == submitted == self._counted() - counted, "one outcome each, and counted"
         for job in ended:
             to_response(job).SerializeToString()
             assert all(0 <= share <= 1.001 for top in (job.answer.tasks.values() if job.answer else ()) for _, share in top)
@@ -333,7 +363,7 @@ def _narrowed(target: Target, batch: Sequence[bytes]) -> bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where everything had its outcome; an exception, and the input in ``build/fuzz-edge``, where not."""
     made = argparse.ArgumentParser(prog="python -m tests.faults.fuzz", description=__doc__.partition("\n")[0])
-    made.add_argument("targets", nargs="*", help="open_frames, keyed_frames, serial, requests, json, replies, manifests, http2")
+    made.add_argument("targets", nargs="*", help="names of what reads the input, such as requests (default: all)")
     made.add_argument("--count", type=int, default=1_000_000, help="inputs of each target (default: 1000000)")
     made.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the counts there, too")
