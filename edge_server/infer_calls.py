@@ -17,7 +17,7 @@ from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_response
 from edge_server.scheduler import shutting_down
-from semantic_codec.errors import InvalidRequest, QueueFull, WeaklinkError
+from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 TRANSPORT = "grpc"
@@ -72,9 +72,9 @@ class InferCalls:
             self._idle.set()
 
     def enter_stream(self, call: StreamInfer, owner: str) -> None:
-        """QueueFull: the owner has enough of them."""
+        """LimitReached: the owner has enough of them."""
         if self._streams_of[owner] >= self._stream_limit:
-            raise QueueFull(
+            raise LimitReached(
                 f"{owner} has {self._stream_limit} streams open",
                 allowed=f"up to {self._stream_limit}",
                 fix="send more on each stream, or raise --stream-limit",
@@ -161,7 +161,7 @@ class StreamInfer(GrpcCall):
         self._owner = caller_name() or stream.connection.peer
         try:
             calls.enter_stream(self, self._owner)
-        except QueueFull as error:
+        except LimitReached as error:
             self.refuse(error)
 
     def look(self) -> None:

@@ -14,7 +14,7 @@ from edge_server.metrics import Metrics, error_label
 from edge_server.repository import Repository, ServedCodec
 from edge_server.scheduler import Scheduler, deadline_passed
 from semantic_codec.bundle import Level
-from semantic_codec.errors import EncoderMismatch, InvalidRequest, QueueFull, WeaklinkError
+from semantic_codec.errors import EncoderMismatch, InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 MAX_NAME = 64  # characters of a device name or request id
@@ -89,7 +89,7 @@ class Inference:
         if not holder:
             return
         if self._in_flight[holder] >= self._most_in_flight:
-            raise QueueFull(
+            raise LimitReached(
                 f"device {holder!r} has {self._in_flight[holder]} requests under way",
                 allowed=f"up to {self._most_in_flight}",
                 fix="wait for answers, or raise --device-in-flight",

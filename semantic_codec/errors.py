@@ -66,6 +66,10 @@ class QueueFull(WeaklinkError):
     grpc_status, http_status = "RESOURCE_EXHAUSTED", 429
 
 
+class LimitReached(QueueFull):
+    """One caller has as much under way as one may have: the same for it, but no sign that the node is at its end."""
+
+
 class Unavailable(WeaklinkError):
     """Not serving: starting, draining, or unreachable."""
 

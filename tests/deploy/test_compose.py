@@ -8,18 +8,22 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
+import grpc
+import httpx
 import pytest
 import yaml
 
 from semantic_codec.bundle import find_bundle
 from tests.conftest import ROOT
 from tests.deploy import compose_stack
+from weaklink.v1 import edge_pb2, edge_pb2_grpc
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1500)]
 
 BASE_IMAGE = re.search(r"^FROM (\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)[1]
 PROMETHEUS_IMAGE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["prometheus"]["image"]
 LIMITS_BYTES = {"weaklink-device": 250e6, "weaklink-emulator": 250e6, "weaklink-edge": 1.5e9}
+SECRETS = "/var/lib/weaklink/secrets"
 OURS = ("edge", "emulator", "device")
 CODEC = os.environ.get("WEAKLINK_CODEC", "cifar10")
 WATCHED = 100  # judged predictions in a bucket before its accuracy says anything
@@ -95,6 +99,26 @@ def test_prometheus_reaches_its_targets_and_the_dashboards_queries_have_answers(
         'histogram_quantile(0.99, sum by (le) (rate(weaklink_latency_seconds_bucket{stage="total"}[2m])))'
     )
     assert math.isfinite(p99)
+
+
+def test_strangers_are_refused_and_the_admin_is_not(stack):
+    address = f"http://{stack.address('edge', 8080)}"
+    token = stack.compose("run", "--rm", "--entrypoint", "cat", "keys", f"{SECRETS}/admin/admin.token").strip()
+    with httpx.Client(base_url=address, trust_env=False) as client:
+        for path in ("/", "/metrics", "/v1/codecs"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, auth=("anybody", token)).status_code == 200
+    with grpc.insecure_channel(stack.address("edge", 50051), options=[("grpc.enable_http_proxy", 0)]) as channel:
+        with pytest.raises(grpc.RpcError) as error:
+            edge_pb2_grpc.EdgeInferenceStub(channel).ListCodecs(edge_pb2.ListCodecsRequest(), timeout=30)
+    assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_new_device_is_known_without_a_restart_and_nothing_else_changes(stack):
+    before = stack.compose("run", "--rm", "--entrypoint", "cat", "keys", f"{SECRETS}/devices/1.key")
+    stack.compose("run", "--rm", "keys", "keys", "init", SECRETS, "--devices", "1,2,7")
+    assert stack.compose("run", "--rm", "--entrypoint", "cat", "keys", f"{SECRETS}/devices/1.key") == before
+    assert wait_for(lambda: stack.query("weaklink_keys")[0][1] == 3, 60)
 
 
 @pytest.mark.parametrize("service", OURS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,8 +17,10 @@ from channel_emulator.emulator import Emulator
 from channel_emulator.metrics import LinkCollector
 from channel_emulator.settings import parse_link
 from device_client.__main__ import parser as device_parser
+from edge_server.exposure import check_exposure
+from edge_server.keys_command import device_list, init
 from edge_server.metrics import Metrics
-from edge_server.settings import Settings
+from edge_server.settings import Settings, load_settings
 from edge_server.settings import build_parser as edge_parser
 from tests.conftest import ROOT
 
@@ -55,6 +58,59 @@ def test_our_services_are_hardened_and_checked(name):
     assert service["read_only"] and service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def mounts(name: str) -> dict[str, tuple[str, bool]]:
+    """Folder -> the named volume that is mounted there, and whether it can be written to."""
+    split = [volume.split(":") for volume in SERVICES[name]["volumes"] if not volume.startswith(".")]
+    return {folder: (volume, not options) for volume, folder, *options in split}
+
+
+def test_the_edge_asks_who_calls():
+    _, *arguments = service_arguments("edge")
+    settings = load_settings(arguments)
+    assert settings.host == "0.0.0.0" and not settings.insecure
+    check_exposure(settings)
+    assert mounts("edge")[str(settings.replay_path.parent)] == ("edge-state", True)
+
+
+def test_everybody_is_given_the_secrets_of_their_own(tmp_path: Path):
+    """Each in a volume, all of them made by one service, which the others wait for."""
+    command = service_arguments("keys")
+    assert command[:2] == ["keys", "init"] and command[3] == "--devices"
+    root = Path(command[2])
+    init(tmp_path, device_list(command[4]))
+    made = mounts("keys")
+    assert {folder: writable for folder, (_, writable) in made.items()} == {
+        str(root / each.name): True for each in tmp_path.iterdir()
+    }
+    wanted = {
+        "edge": [argument for argument in service_arguments("edge") if argument.endswith(".toml")],
+        "device": [word for word in [*service_arguments("device"), *SERVICES["device"]["healthcheck"]["test"]] if "/devices/" in word],
+    }
+    for name, files in wanted.items():
+        (folder,) = {Path(file).parent for file in files}
+        assert len(files) >= 2 and mounts(name)[str(folder)][0] == made[str(folder)][0]
+        assert all((tmp_path / Path(file).relative_to(root)).exists() for file in files)
+    scraping = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+    token = Path(scraping["authorization"]["credentials_file"])
+    assert mounts("prometheus")[str(token.parent)] == (made[str(root / "metrics")][0], False)
+    assert (tmp_path / "metrics" / token.name).exists()
+    secrets = {volume for volume, _ in made.values()}
+    held = {name: {volume for volume, _ in mounts(name).values()} & secrets for name in ("edge", "device", "prometheus")}
+    assert all(len(own) == 1 for own in held.values()) and len(set.union(*held.values())) == 3
+    for name in ("edge", "prometheus"):
+        assert SERVICES[name]["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+
+
+def test_volumes_that_are_written_to_belong_to_the_images_user():
+    """A new volume takes owner and mode of the image's folder."""
+    made = re.search(r"cd /var/lib && install --directory --owner 10001 --mode 700 (.*)", (ROOT / "deploy/Dockerfile").read_text().replace("\\\n", ""))
+    folders = {f"/var/lib/{folder}" for folder in made[1].split()}
+    for name in ("keys", *OURS):
+        if "volumes" in SERVICES[name]:
+            assert set(mounts(name)) <= folders
+            assert {volume for volume, _ in mounts(name).values()} <= set(COMPOSE["volumes"])
 
 
 def test_our_images_run_as_an_unprivileged_user():

@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from edge_server.exposure import check_exposure
 from edge_server.settings import Settings, load_settings
 from tests.conftest import ROOT
 
@@ -68,7 +69,8 @@ def test_the_edge_starts_with_these_settings():
     used = settings()
     ports = {port["name"]: (port["containerPort"], port.get("protocol", "TCP")) for port in EDGE["ports"]}
     assert ports == {"grpc": (used.grpc_port, "TCP"), "frames": (used.udp_port, "UDP"), "http": (used.http_port, "TCP")}
-    assert used.host == "0.0.0.0"
+    assert used.host == "0.0.0.0" and not used.insecure
+    check_exposure(used)
     assert used.threads < int(EDGE["resources"]["limits"]["cpu"])
 
 
@@ -84,6 +86,16 @@ def test_keys_come_from_a_secret_and_the_replay_window_outlives_the_pod():
     secret = mounted(str(used.keys))["secret"]
     assert secret["defaultMode"] & 0o027 == 0, "the edge refuses keys that others may read"
     assert mounted(str(used.replay_path))["accessModes"] == ["ReadWriteOncePod"]
+
+
+def test_tokens_come_from_a_secret_that_all_pods_share():
+    secret = mounted(str(settings().tokens))["secret"]
+    assert secret["secretName"] == "weaklink-tokens"
+    assert secret["defaultMode"] & 0o027 == 0, "the edge refuses tokens that others may read"
+    guide = (ROOT / "docs/operating.md").read_text()
+    for volume in POD["volumes"]:
+        if "secret" in volume:
+            assert f"create secret generic {volume['secret']['secretName']} " in guide
 
 
 def test_every_probe_asks_for_a_path_that_exists():

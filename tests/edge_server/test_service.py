@@ -237,7 +237,7 @@ async def test_one_device_does_not_fill_the_queue(bundle_root: Path):
         await asyncio.gather(*held)
         for _ in range(3):
             await stub.Infer(request(device="cam"))
-        assert sample(server, "weaklink_requests_total", transport="grpc", codec="toy", outcome="queue_full") == 1
+        assert sample(server, "weaklink_requests_total", transport="grpc", codec="toy", outcome="limit_reached") == 1
 
 
 async def test_streams_of_one_caller_are_bounded(bundle_root: Path):
@@ -248,7 +248,7 @@ async def test_streams_of_one_caller_are_bounded(bundle_root: Path):
             assert (await stream.read()).codec == "toy"
         error = await refused(stub.InferStream().read())
         assert error.code().name == "RESOURCE_EXHAUSTED" and "2 streams open; allowed: up to 2" in error.details()
-        counted = {"transport": "grpc", "codec": "unknown", "outcome": "queue_full"}
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "limit_reached"}
         assert sample(server, "weaklink_requests_total", **counted) == 1
         await streams[0].done_writing()
         assert await streams[0].read() == grpc.aio.EOF
