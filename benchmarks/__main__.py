@@ -10,6 +10,7 @@ from semantic_codec.errors import ConfigError
 
 BENCHMARKS: dict[str, tuple[str, str]] = {
     "device": ("benchmarks.device", "instructions, flash and RAM of the encoder on emulated microcontrollers"),
+    "flood": ("benchmarks.flood", "answers of honest devices while somebody floods the raw-frame port with noise"),
     "frames": ("benchmarks.frames", "header loss and decoding speed of the frame over BER and bursts"),
     "latency": ("benchmarks.latency", "time to answer and transmit energy per image, against raw images, JPEG and no link"),
     "links": ("benchmarks.links", "accuracy through whole links, with the true, the estimated and no BER"),
