@@ -33,9 +33,9 @@ Open = Callable[[Stream, CallHead], None]
 class GrpcDoor:
     """``hot``: what serves a full method name; ``upstream``: the address of grpcio's server for all others.
 
-    ``admit(method, metadata)`` raises a WeaklinkError for a hot call that may not be made; it may set context
-    variables, which hold for the whole call. grpcio's interceptors do as much for the others. ``patience_s``: for a peer that says
-    nothing, or not enough.
+    ``admit(method, metadata)`` raises a WeaklinkError for a call that may not be made; it may set context variables,
+    which hold for the whole of a hot call. For the others grpcio's interceptors set them anew. ``patience_s``: for a peer
+    that says nothing, or not enough.
     """
 
     def __init__(
@@ -74,11 +74,12 @@ class GrpcDoor:
         elif head.problem:
             problem = InvalidRequest(head.problem, allowed="the headers of gRPC", fix="use a gRPC client")
             GrpcCall(stream, head, 0).refuse(problem)
-        elif (serve := self._hot.get(head.path)) is None:
-            Relay(stream, head, self._channel)
         else:
             # A context of its own: whose call this is must not be taken for the next one's.
-            contextvars.copy_context().run(self._serve, serve, stream, head)
+            contextvars.copy_context().run(self._serve, self._hot.get(head.path, self._relay), stream, head)
+
+    def _relay(self, stream: Stream, head: CallHead) -> None:
+        Relay(stream, head, self._channel)
 
     def _serve(self, serve: Open, stream: Stream, head: CallHead) -> None:
         try:

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from edge_server.feedback import FeedbackJudge
-from edge_server.http_body import read_body, refusal_body
+from edge_server.http_body import read_body, refusal_body, told_when_gone
 from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec_list, to_response
@@ -96,8 +96,9 @@ class AdminApi:
             self._inference.gone(TRANSPORT)
             raise
         answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
-        self._inference.submit(call, answered.set_result, refusal)
-        job = await asyncio.shield(answered)
+        job = self._inference.submit(call, answered.set_result, refusal)
+        with told_when_gone(request, lambda: self._inference.abandon(job)):
+            await asyncio.shield(answered)
         if job.error is not None:
             raise job.error
         return JSONResponse(_to_json(to_response(job)))

@@ -1,12 +1,17 @@
-"""Bodies of HTTP requests, and of refusals."""
+"""Bodies of HTTP requests, and of refusals; clients that do not wait for theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
 
 from semantic_codec.errors import TooLarge, WeaklinkError
+
+ON_GONE = "weaklink.on_gone"
+"""In a request's scope: a set of what is called when its connection is lost."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -21,6 +26,17 @@ async def read_body(request: Request, limit: int) -> bytes:
                 fix="send fewer images per request, or raise --max-message-bytes",
             )
     return bytes(body)
+
+
+@contextmanager
+def told_when_gone(request: Request, tell: Callable[[], object]) -> Iterator[None]:
+    """Within, ``tell()`` is called where the client goes away."""
+    calls: set[Callable[[], object]] = request.scope.get(ON_GONE, set())
+    calls.add(tell)
+    try:
+        yield
+    finally:
+        calls.discard(tell)
 
 
 def refusal_body(path: str, error: WeaklinkError) -> dict[str, Any]:

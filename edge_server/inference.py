@@ -69,6 +69,10 @@ class Inference:
         """A caller went away before its request was whole."""
         self._metrics.count(self._metrics.requests, transport, "unknown", CANCELLED)
 
+    def abandon(self, job: Job) -> None:
+        """Nobody waits for it any more."""
+        job.abandon(self._clock())
+
     def finish(self, job: Job) -> None:
         """Count the job's one outcome, remember its answer, tell its transport."""
         self._leave(job)

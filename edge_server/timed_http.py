@@ -1,10 +1,14 @@
-"""HTTP connections that do not wait for ever: uvicorn's own time limits begin only behind the first answer."""
+"""HTTP connections that do not wait for ever, uvicorn's own time limits begin only behind the first answer, and that tell
+who computes an answer that nobody waits for it any more."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edge_server.http_body import ON_GONE
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -17,6 +21,7 @@ class TimedHttp(HttpToolsProtocol):
         super().__init__(**arguments)
         self._timeout_s = timeout_s
         self._timer: asyncio.TimerHandle | None = None
+        self._on_gone: set[Callable[[], object]] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -25,9 +30,12 @@ class TimedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)
+        for tell in list(self._on_gone):
+            tell()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[ON_GONE] = self._on_gone
         self._start()
 
     def on_message_complete(self) -> None:

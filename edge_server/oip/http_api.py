@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from edge_server.http_body import read_body
+from edge_server.http_body import read_body, told_when_gone
 from edge_server.oip.model import InferRequest, Wish, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
@@ -78,7 +79,12 @@ class OpenInferenceHttp:
         except ClientDisconnect:
             self._service.gone(TRANSPORT)
             raise
-        answer = await self._service.infer(TRANSPORT, read)
+        answering = asyncio.ensure_future(self._service.infer(TRANSPORT, read))
+        with told_when_gone(request, answering.cancel):
+            try:
+                answer = await answering
+            except asyncio.CancelledError:
+                raise ClientDisconnect from None
         return _response(read.id, answer)
 
     async def index(self, request: Request) -> list[dict[str, str]]:

@@ -175,19 +175,23 @@ async def test_of_what_is_cancelled_left_or_late_everything_is_counted(bundle_ro
         await gone.close()
         await asyncio.gather(*left, return_exceptions=True)
         host, port = at["http"].split(":")
-        body = json.dumps({"codec": "toy", "bitstream": base64.b64encode(PAYLOAD).decode()}).encode()
-        head = f"POST /v1/infer HTTP/1.1\r\nhost: edge\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-        for _ in range(2):
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(head + body)
-            await arrived("http", 1)
-            writer.close()
-        for _ in range(2):
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(head + body[:10])
-            await writer.drain()
-            writer.close()
-        await until(lambda: counted(server, "http")["cancelled"] == 2)
+        ours = {"codec": "toy", "bitstream": base64.b64encode(PAYLOAD).decode()}
+        images = [list(PAYLOAD)] * 2
+        tensor = {"name": "bitstream", "datatype": "UINT8", "shape": [2, len(PAYLOAD)], "data": images}
+        for transport, path, asked, count in (
+            ("http", "/v1/infer", ours, 1),
+            ("oip-http", "/v2/models/toy/infer", {"inputs": [tensor]}, 2),
+        ):
+            body = json.dumps(asked).encode()
+            head = f"POST {path} HTTP/1.1\r\nhost: edge\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            for whole in (True, True, False):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.write(head + (body if whole else body[:10]))
+                if whole:
+                    await arrived(transport, count)
+                await writer.drain()
+                writer.close()
+            await until(lambda: counted(server, transport)["cancelled"] == 1)
         # Late, on the caller's clock or on the server's.
         hurried = asyncio.ensure_future(stub.Infer(request(), timeout=30))
         patient = asyncio.ensure_future(stub.Infer(request(), timeout=3000))
@@ -200,13 +204,17 @@ async def test_of_what_is_cancelled_left_or_late_everything_is_counted(bundle_ro
         for late in (first, hurried):
             assert (await refused(late)).code().name == "DEADLINE_EXCEEDED"
         assert (await patient).codec == "toy"
-        sent["http"] += 2
+        sent["http"] += 1  # the one that was cut short never waited
+        sent["oip-http"] += 1
         for transport, expected in (
             ("grpc", {"deadline_exceeded": 2, "cancelled": 10, "ok": 1}),
-            ("http", {"deadline_exceeded": 2, "cancelled": 2}),
+            ("http", {"cancelled": 3}),
+            ("oip-http", {"cancelled": 5}),
             ("udp", {"deadline_exceeded": 3}),
         ):
             await until(lambda: counted(server, transport).total() >= sent[transport])
             assert counted(server, transport) == expected and sum(expected.values()) == sent[transport]
         assert (await stub.Infer(request())).codec == "toy"
         assert sample(server, "weaklink_queue_depth") == 0
+        images = sample(server, "weaklink_batch_size_sum")
+        assert images == 3, "what nobody waits for is not computed"
