@@ -75,6 +75,11 @@ bench-flood: $(STAMP) ## answers of honest devices under a flood of noise, into 
 bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
 	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
 
+RIVALS_PYTHON ?=
+.PHONY: bench-serving
+bench-serving: $(STAMP) ## the edge node against other model servers, into benchmarks/results (needs nghttp2-client; RIVALS_PYTHON=... for the others)
+	$(RUN) -m benchmarks serving --json benchmarks/results/serving.json $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
+
 CODEC ?= cifar10
 FIRMWARE ?= build/firmware
 .PHONY: firmware

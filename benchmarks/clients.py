@@ -1,0 +1,231 @@
+"""Clients that do little, for loads that h2load cannot make: requests at given times, streams, raw frames.
+
+A client keeps its requests as bytes and looks at an answer only as far as its end.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.h2load import Load
+from edge_server.http2.frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEAD,
+    HEADERS,
+    LARGEST_WINDOW,
+    PING,
+    PREFACE,
+    SETTINGS,
+    frame,
+    window_update,
+)
+from edge_server.http2.headers import write_headers
+
+LOST_S = 1.0
+"""A datagram that has no answer by then has none."""
+_INITIAL_WINDOW = struct.pack(">HI", 4, LARGEST_WINDOW)
+
+
+class Client(Protocol):
+    sock: socket.socket
+    width: int
+    """Requests that may be under way at once."""
+    failed: int
+    """Answers so far that were none."""
+
+    def send(self) -> None:
+        """One request."""
+
+    def received(self) -> int:
+        """How many answers came to their end; call when there is something to read."""
+
+
+class Http1Client:
+    """One request at a time on a connection that is kept open."""
+
+    width = 1
+
+    def __init__(self, address: tuple[str, int], path: str, body: bytes):
+        self.sock, self.failed, self.body_bytes = _connect(address), 0, 0
+        head = f"POST {path} HTTP/1.1\r\nhost: edge\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._request, self._held = head.encode() + body, b""
+
+    def send(self) -> None:
+        self.sock.sendall(self._request)
+
+    def received(self) -> int:
+        self._held += self.sock.recv(65_536)
+        head, found, body = self._held.partition(b"\r\n\r\n")
+        if not found or not self._is_whole(head.lower(), body):
+            return 0
+        self.failed += not head.startswith(b"HTTP/1.1 200")
+        self.body_bytes += len(body)
+        self._held = b""
+        return 1
+
+    def _is_whole(self, head: bytes, body: bytes) -> bool:
+        if b"transfer-encoding: chunked" in head:
+            return body.endswith(b"0\r\n\r\n")
+        return len(body) == int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+
+
+class GrpcClient:
+    """One call at a time on a connection that is kept open; or, with ``width``, the messages of one streaming call."""
+
+    def __init__(self, address: tuple[str, int], path: str, message: bytes, width: int | None = None):
+        self.sock, self.width = _connect(address), width or 1
+        self._streams = width is not None
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "edge")]
+        self._head = write_headers([*headers, ("content-type", "application/grpc"), ("te", "trailers")])
+        self._message = struct.pack(">BI", 0, len(message)) + message
+        self._stream, self._held, self._left = -1, b"", 0
+        self._answered, self.failed, self.body_bytes = False, 0, 0
+        self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, _INITIAL_WINDOW) + window_update(0, LARGEST_WINDOW - 65_535))
+        if self._streams:
+            self._stream = 1
+            self.sock.sendall(frame(HEADERS, END_HEADERS, 1, self._head))
+
+    def send(self) -> None:
+        if self._streams:
+            self.sock.sendall(frame(DATA, 0, 1, self._message))
+            return
+        self._stream += 2
+        call = frame(HEADERS, END_HEADERS, self._stream, self._head) + frame(DATA, END_STREAM, self._stream, self._message)
+        self.sock.sendall(call)
+
+    def received(self) -> int:
+        data, place, ended = self._held + self.sock.recv(262_144), 0, 0
+        while len(data) - place >= HEAD.size:
+            high, low, kind, flags, _ = HEAD.unpack_from(data, place)
+            begin = place + HEAD.size
+            end = begin + (high << 8 | low)
+            if end > len(data):
+                break
+            if kind == DATA:
+                self._answered = True
+                self.body_bytes += end - begin
+                ended += self._streams and self._messages(data[begin:end])
+            elif kind == HEADERS and flags & END_STREAM:
+                if self._streams:
+                    raise ConnectionError("the server ended the stream")
+                self.failed += not self._answered
+                self._answered = False
+                ended += 1
+            elif kind in (SETTINGS, PING) and not flags & ACK:
+                self.sock.sendall(frame(kind, ACK, 0, data[begin:end] if kind == PING else b""))
+            place = end
+        self._held = data[place:]
+        return ended
+
+    def _messages(self, data: bytes) -> int:
+        """A frame of ours holds one message; of a message in several, the first says how long it is."""
+        if self._left:
+            self._left -= len(data)
+        else:
+            self._left = 5 + int.from_bytes(data[1:5]) - len(data)
+        return not self._left
+
+
+class UdpClient:
+    """One frame under way at a time; what is not answered within :data:`LOST_S` is given up."""
+
+    width, failed = 1, 0
+
+    def __init__(self, address: tuple[str, int], frames: Iterator[bytes]):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect(address)
+        self._frames = frames
+
+    def send(self) -> None:
+        self.sock.send(next(self._frames))
+
+    def received(self) -> int:
+        self.sock.recv(2048)
+        return 1
+
+
+def run(
+    clients: Sequence[Client], seconds: float, warm_up_s: float, rate: float | None = None, seed: int = 0
+) -> Load:
+    """rate None: every client asks again as soon as it is answered. Else requests per second at random (Poisson) times,
+    each by the client that is free for longest; where none is, the request waits, and its latency counts from the time
+    at which it should have been sent."""
+    start, used = time.perf_counter(), time.process_time()
+    begin, end = start + warm_up_s, start + warm_up_s + seconds
+    by_descriptor = {client.sock.fileno(): client for client in clients}
+    under_way: dict[Client, deque[float]] = {client: deque() for client in clients}
+    poll = select.epoll()
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.EPOLLIN)
+    latencies: list[float] = []
+    lost, looked = 0, start
+    arrivals = _arrivals(start, end, rate, seed)
+    free = deque(client for client in clients for _ in range(client.width))
+    due = next(arrivals, np.inf)
+
+    while (now := time.perf_counter()) < end:
+        while free and (rate is None or due <= now):
+            client = free.popleft()
+            under_way[client].append(now if rate is None else due)
+            client.send()
+            if rate is not None:
+                due = next(arrivals, np.inf)
+        wait = LOST_S if rate is None or not free else min(LOST_S, max(0.0, due - time.perf_counter()))
+        if not select.select([poll.fileno()], [], [], wait)[0]:
+            events = []
+        else:
+            events = poll.poll(0)
+        now = time.perf_counter()
+        for descriptor, _ in events:
+            client = by_descriptor[descriptor]
+            for _ in range(client.received()):
+                sent = under_way[client].popleft()
+                if (now if rate is None else sent) >= begin:
+                    latencies.append(now - sent)
+                free.append(client)
+        if now - looked > LOST_S:
+            looked = now
+            lost += _give_up(under_way, free, now)
+    poll.close()
+    used = time.process_time() - used
+    if rate is not None:  # what is still waiting has waited at least so long
+        latencies += [end - sent for times in under_way.values() for sent in times if sent >= begin]
+        latencies += [end - sent for sent in (due, *arrivals) if begin <= sent < end]
+    failed = lost + sum(client.failed for client in clients)
+    return Load(len(latencies) / seconds, np.array(latencies), used / (time.perf_counter() - start), failed)
+
+
+def _arrivals(start: float, end: float, rate: float | None, seed: int) -> Iterator[float]:
+    if rate is None:
+        return iter(())
+    gaps = np.random.default_rng(seed).exponential(1 / rate, int((end - start) * rate * 1.2) + 100)
+    times = start + np.cumsum(gaps)
+    return iter(times[times < end].tolist())
+
+
+def _give_up(under_way: dict[Client, deque[float]], free: deque[Client], now: float) -> int:
+    """Datagrams get lost; their clients go on."""
+    lost = 0
+    for client, times in under_way.items():
+        if isinstance(client, UdpClient) and times and now - times[0] > LOST_S:
+            times.clear()
+            free.append(client)
+            lost += 1
+    return lost
+
+
+def _connect(address: tuple[str, int]) -> socket.socket:
+    sock = socket.create_connection(address, timeout=60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

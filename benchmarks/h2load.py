@@ -1,0 +1,72 @@
+"""h2load (nghttp2-client): clients in a closed loop over HTTP/1.1 or gRPC's HTTP/2, in C: the server has the cores."""
+
+from __future__ import annotations
+
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from semantic_codec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator saw. ``latencies_s``: of each answered request; ``cpu_share``: of one core, the generator's
+    own; ``failed``: requests that ended otherwise than asked for."""
+
+    requests_per_s: float
+    latencies_s: np.ndarray
+    cpu_share: float
+    failed: int
+
+
+def find() -> str:
+    """ConfigError: it is not installed."""
+    program = shutil.which("h2load")
+    if program is None:
+        raise ConfigError(
+            "the load generator h2load is not installed", allowed="h2load", fix="apt-get install nghttp2-client"
+        )
+    return program
+
+
+def run(
+    url: str, body: bytes, grpc: bool, clients: int, seconds: float, warm_up_s: float, answer_bytes: int
+) -> Load:
+    """``clients`` connections with one request under way on each.
+
+    answer_bytes: of the body of a right answer: a gRPC call that fails has the HTTP status 200, too, and no body.
+    """
+    headers = {"content-type": "application/grpc", "te": "trailers"} if grpc else {"content-type": "application/json"}
+    with tempfile.TemporaryDirectory() as folder:
+        data, log = Path(folder, "body"), Path(folder, "log")
+        data.write_bytes(body)
+        command = [find(), "-t1", f"-c{clients}", "-m1", f"-D{_milliseconds(seconds)}", f"--warm-up-time={_milliseconds(warm_up_s)}"]
+        command += [f"--data={data}", f"--log-file={log}"]
+        command += [f"--header={name}: {value}" for name, value in headers.items()]
+        command += ([] if grpc else ["--h1"]) + [url]
+        used, started = _children_s(), time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        used, wall = _children_s() - used, time.monotonic() - started
+        lines = np.loadtxt(log, dtype=np.int64, ndmin=2, delimiter="\t", usecols=(1, 2))
+    answered = lines[lines[:, 0] == 200, 1] / 1e6
+    whole = int(re.search(r"\((\d+)\) data", done.stdout)[1]) / answer_bytes
+    wrong = round(len(answered) - whole) if grpc and whole < 0.9 * len(answered) else 0
+    return Load(len(answered) / seconds, answered, used / wall, len(lines) - len(answered) + wrong)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1e3)}ms"
+
+
+def _children_s() -> float:
+    """Processor time of the children that have ended, seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

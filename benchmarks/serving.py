@@ -1,0 +1,243 @@
+"""``weaklink bench serving``: the edge node against other model servers that host the same engine on the same cores.
+
+    closed loop   CONCURRENCY clients, each asks again as soon as it is answered: what a server can do
+    open loop     requests at random times at a share of that: what its callers wait, counted from the time at which a
+                  request should have been sent
+    engine        the same networks without any server, in batches of CONCURRENCY: the limit
+
+HTTP/1.1 and gRPC closed loops are h2load's, everything else a small client's; the load generator's share of a core is
+in every row. A server that cannot be started is in the table as not measured. Rows of servers that are not named stay
+as they are in the JSON file, so that a run may be made in parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import clients, h2load
+from benchmarks.h2load import Load
+from benchmarks.processes import cpu_s, memory_mb
+from benchmarks.serving_servers import RIVALS, Question, Server, answer_bytes, questions, start_rival, start_weaklink
+from semantic_codec.bundle import Bundle, find_bundle
+from semantic_codec.errors import ConfigError
+from semantic_codec.frame import encode_frame
+from semantic_codec.header import Header
+from semantic_codec.report import print_table, write_json
+
+RESULT = Path(__file__).parent / "results" / "serving.json"
+CONCURRENCY = (1, 8, 64, 256)
+LOADS_PERCENT = (25, 50, 75, 90)
+UDP_BERS = (0.0, 0.01)
+SERVERS = ("weaklink", *RIVALS, "engine")
+CAPACITY_AT = 64
+"""Concurrency whose closed loop is the capacity that the open loop's loads are shares of."""
+OPEN_CLIENTS = 64
+FRAMES_OF_A_DEVICE = 1000  # until it begins again: far more than the edge remembers as possible duplicates
+COLUMNS = (
+    "server", "protocol", "bundle", "loop", "concurrency", "load_percent", "ber", "requests_per_s", "latency_p50_ms",
+    "latency_p99_ms", "latency_p999_ms", "memory_mb", "server_cpu_percent", "load_cpu_percent", "failed",
+)  # fmt: skip
+
+
+class Bench:
+    """Measures running servers. ``seconds`` of each cell, after ``warm_up_s``."""
+
+    def __init__(
+        self, concurrency: Sequence[int], loads_percent: Sequence[int], seconds: float, warm_up_s: float, seed: int
+    ):
+        self._concurrency, self._loads = concurrency, loads_percent
+        self._seconds, self._warm_up_s, self._seed = seconds, warm_up_s, seed
+
+    def requests(self, server: Server, bundle: Bundle) -> Iterator[dict[str, Any]]:
+        """Single calls, in every protocol of the server."""
+        for question in questions(server, bundle):
+            name = f"weaklink {question.protocol}" if server.name == "weaklink" else server.name
+            fixed = {"server": name, "protocol": question.protocol, "bundle": bundle.manifest.name}
+            size, capacity = answer_bytes(question), None
+            for count in self._concurrency:
+                cell = {"loop": "closed", "concurrency": count}
+                row = self._row(fixed | cell, server, lambda: self._closed(question, count, size))
+                capacity = row["requests_per_s"] if capacity is None or count <= CAPACITY_AT else capacity
+                yield row
+            for percent in self._loads:
+                rate = capacity * percent / 100
+                cell = {"loop": "open", "concurrency": None, "load_percent": percent, "offered_per_s": rate}
+                yield self._row(fixed | cell, server, lambda: self._open(question, rate))
+
+    def streams(self, server: Server, bundle: Bundle) -> Iterator[dict[str, Any]]:
+        """One InferStream call, with so many messages unanswered."""
+        question = questions(server, bundle)[0]
+        path = question.path + "Stream"
+        fixed = {"server": "weaklink stream", "protocol": "grpc", "bundle": bundle.manifest.name, "loop": "closed"}
+        for count in self._concurrency:
+            client = clients.GrpcClient(("127.0.0.1", question.port), path, question.body, width=count)
+            with client.sock:
+                yield self._row(fixed | {"concurrency": count}, server, lambda: self._run([client]))
+
+    def frames(self, server: Server, bundle: Bundle, first_device: int) -> Iterator[dict[str, Any]]:
+        """Raw frames over UDP, each client a device."""
+        fixed = {"server": "weaklink udp", "protocol": "udp", "bundle": bundle.manifest.name, "loop": "closed"}
+        devices = itertools.count(first_device)
+        for ber in UDP_BERS:
+            for count in self._concurrency:
+                senders = [
+                    clients.UdpClient(("127.0.0.1", server.ports["udp"]), self._damaged(bundle, next(devices), ber))
+                    for _ in range(count)
+                ]
+                yield self._row(fixed | {"concurrency": count, "ber": ber}, server, lambda: self._run(senders))
+                for sender in senders:
+                    sender.sock.close()
+
+    def _damaged(self, bundle: Bundle, device: int, ber: float) -> Iterator[bytes]:
+        """A device's frames, one sequence number after the other, made as they are needed but for the costly part."""
+        rng, level = np.random.default_rng((self._seed, device)), bundle.manifest.levels[-1]
+        made = [
+            np.frombuffer(
+                encode_frame(
+                    Header(bundle.manifest.codec_id, level.number, device, sequence),
+                    bytes(level.payload_bytes),
+                    bundle.encoder_hash,
+                ),
+                np.uint8,
+            )
+            for sequence in range(FRAMES_OF_A_DEVICE)
+        ]
+        flips = np.packbits(rng.random((len(made), 8 * len(made[0]))) < ber, axis=1)
+        return itertools.cycle([(frame ^ flip).tobytes() for frame, flip in zip(made, flips)])
+
+    def _closed(self, question: Question, count: int, size: int) -> Load:
+        return h2load.run(
+            question.url, question.framed, question.is_grpc, count, self._seconds, self._warm_up_s, size
+        )
+
+    def _open(self, question: Question, rate: float) -> Load:
+        connected = [question.client() for _ in range(OPEN_CLIENTS)]
+        try:
+            return self._run(connected, rate)
+        finally:
+            for client in connected:
+                client.sock.close()
+
+    def _run(self, connected: Sequence[clients.Client], rate: float | None = None) -> Load:
+        return clients.run(connected, self._seconds, self._warm_up_s, rate, self._seed)
+
+    def _row(self, fixed: dict[str, Any], server: Server, measure: Callable[[], Load]) -> dict[str, Any]:
+        process = server.process.pid
+        used, started = cpu_s(process), time.monotonic()
+        load = measure()
+        share = (cpu_s(process) - used) / (time.monotonic() - started)
+        return fixed | figures(load) | {"memory_mb": memory_mb(process), "server_cpu_percent": 100 * share}
+
+
+def figures(load: Load) -> dict[str, Any]:
+    """Columns of a row; latencies are None where nothing was answered."""
+    times = load.latencies_s
+    percentiles = np.percentile(times, (50, 99, 99.9)) * 1e3 if len(times) else (None,) * 3
+    return {
+        "requests_per_s": load.requests_per_s,
+        **dict(zip(("latency_p50_ms", "latency_p99_ms", "latency_p999_ms"), percentiles)),
+        "load_cpu_percent": 100 * load.cpu_share,
+        "failed": load.failed,
+    }
+
+
+def measure_engine(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """In a process of its own, as the servers have it: neither its memory nor its threads are this one's."""
+    arguments = [*map(str, options.concurrency), "--seconds", str(options.seconds), "--threads", str(options.threads)]
+    command = [sys.executable, "-m", "benchmarks.serving_engine", *options.bundles, "--batches", *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure_weaklink(
+    options: argparse.Namespace, bundles: list[Bundle], bench: Bench, log: Path
+) -> Iterator[dict[str, Any]]:
+    server = start_weaklink(bundles, options.engines, options.threads, log)
+    try:
+        for number, bundle in enumerate(bundles):
+            yield from bench.requests(server, bundle)
+            yield from bench.streams(server, bundle)
+            yield from bench.frames(server, bundle, 1 + 10_000 * number)
+    finally:
+        server.stop()
+
+
+def measure_rival(
+    name: str, options: argparse.Namespace, bundles: list[Bundle], bench: Bench, log: Path
+) -> Iterator[dict[str, Any]]:
+    """One row that says so where it cannot be started."""
+    try:
+        if options.rivals_python is None:
+            raise ConfigError("no --rivals-python", allowed="an environment's python", fix="see --help")
+        server = start_rival(name, options.rivals_python, bundles, options.engines, options.threads, log)
+    except (ConfigError, OSError) as error:
+        print(f"{name} is not measured: {error}", file=sys.stderr)
+        for bundle in bundles:
+            yield {"server": name, "bundle": bundle.manifest.name} | dict.fromkeys(COLUMNS[2:], None)
+        return
+    try:
+        for bundle in bundles:
+            yield from bench.requests(server, bundle)
+    finally:
+        server.stop()
+
+
+def kept_rows(path: Path, measured: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of an earlier run, of servers that are not measured now."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in rows if not any(row["server"].startswith(name) for name in measured)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="weaklink bench serving", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--servers", nargs="+", default=list(SERVERS), choices=SERVERS, metavar="NAME", help=f"default: all of {', '.join(SERVERS)}; the others' rows stay as they are in the file")
+    parser.add_argument("--bundles", nargs="+", default=["digits", "cifar10"], help="default: %(default)s")
+    parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY), help="default: %(default)s")
+    parser.add_argument("--loads-percent", nargs="*", type=int, default=list(LOADS_PERCENT), help="of what a server can do, in the open loop (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each cell (default: %(default)s)")
+    parser.add_argument("--warm-up-s", type=float, default=1.0, help="before each cell (default: %(default)s)")
+    parser.add_argument("--engines", type=int, default=1, help="engine processes, workers or replicas of every server (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="compute threads of each (default: %(default)s)")
+    parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="python of an environment with benchmarks/rivals-requirements.txt; without it the rivals are not measured")
+    parser.add_argument("--seed", type=int, default=0, help="of arrival times and bit flips (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if min(options.concurrency, default=0) < 1 or options.seconds <= 0 or not all(0 < load < 100 for load in options.loads_percent):
+        raise ConfigError(
+            f"concurrency {options.concurrency}, seconds {options.seconds}, loads {options.loads_percent} %",
+            allowed="concurrency of at least 1, seconds above 0, loads between 0 and 100 %",
+            fix="change what is outside",
+        )
+    h2load.find()
+    bundles = [find_bundle(name) for name in options.bundles]
+    bench = Bench(options.concurrency, options.loads_percent, options.seconds, options.warm_up_s, options.seed)
+    rows = kept_rows(options.json, options.servers)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.servers:
+            for row in _measure(name, options, bundles, bench, Path(folder)):
+                rows.append(row)
+                print_table([row], COLUMNS)
+            write_json(options.json, rows, options.seed)  # after each server: what is measured is not lost
+    print_table(rows, COLUMNS)
+    return 0
+
+
+def _measure(
+    name: str, options: argparse.Namespace, bundles: list[Bundle], bench: Bench, folder: Path
+) -> Iterable[dict[str, Any]]:
+    if name == "engine":
+        return measure_engine(options)
+    log = folder / f"{name.replace(' ', '-')}.log"
+    if name == "weaklink":
+        return measure_weaklink(options, bundles, bench, log)
+    return measure_rival(name, options, bundles, bench, log)

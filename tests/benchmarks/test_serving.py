@@ -1,0 +1,120 @@
+"""The benchmark of servers: its clients against the edge node, and the command's own rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import clients
+from benchmarks.clients import GrpcClient, Http1Client
+from benchmarks.serving import Bench, kept_rows, main
+from benchmarks.serving_servers import Question, Server, questions, start_weaklink
+from semantic_codec.bundle import Bundle, find_bundle
+from semantic_codec.errors import ConfigError
+
+SMALL = ["--bundles", "digits", "--concurrency", "3", "--loads-percent", "50", "--seconds", "0.3", "--warm-up-s", "0.1"]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return find_bundle("digits")
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory):
+    made = start_weaklink([bundle], 1, 1, tmp_path_factory.mktemp("log") / "edge.log")
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("rate", [None, 20.0])
+@pytest.mark.parametrize("place", [0, 1], ids=["grpc", "http"])
+def test_single_calls(server: Server, bundle: Bundle, place: int, rate: float | None):
+    question = questions(server, bundle)[place]
+    connected = [question.client() for _ in range(2)]
+    load = clients.run(connected, 0.5, 0.1, rate, seed=1)
+    for client in connected:
+        client.sock.close()
+    assert load.failed == 0 and len(load.latencies_s) == round(load.requests_per_s * 0.5) > 0
+    assert (load.latencies_s > 0).all() and load.cpu_share > 0
+
+
+def test_calls_that_fail_are_counted(server: Server, bundle: Bundle):
+    grpc, http = questions(server, bundle)
+    for question in (
+        Question("grpc", grpc.path, b"\xff", grpc.port),
+        Question("grpc", "/no.such/Method", grpc.body, grpc.port),
+        Question("http", http.path, b"{}", http.port),
+    ):
+        client = question.client()
+        load = clients.run([client], 0.3, 0.0)
+        client.sock.close()
+        assert load.failed >= len(load.latencies_s) > 0
+
+
+def test_streams_and_frames(server: Server, bundle: Bundle):
+    bench = Bench([4], [], 0.3, 0.1, 0)
+    rows = [*bench.streams(server, bundle), *bench.frames(server, bundle, 1)]
+    assert [(row["server"], row.get("ber")) for row in rows] == [
+        ("weaklink stream", None), ("weaklink udp", 0.0), ("weaklink udp", 0.01)
+    ]  # fmt: skip
+    assert all(row["requests_per_s"] > 0 and row["memory_mb"] > 10 for row in rows)
+    assert not rows[0]["failed"] and not rows[1]["failed"]
+
+
+def test_answers_in_pieces():
+    """However the bytes of an answer are cut, it ends where it ends."""
+    http = Http1Client.__new__(Http1Client)
+    assert not http._is_whole(b"content-length: 3", b"ab") and http._is_whole(b"content-length: 3", b"abc")
+    chunked = b"transfer-encoding: chunked"
+    assert not http._is_whole(chunked, b"1\r\na\r\n") and http._is_whole(chunked, b"1\r\na\r\n0\r\n\r\n")
+    grpc = GrpcClient.__new__(GrpcClient)
+    grpc._left = 0
+    assert [grpc._messages(part) for part in (b"\0\0\0\0\3a", b"b", b"c", b"\0\0\0\0\0")] == [False, False, True, True]
+
+
+def test_the_wait_for_a_free_client_counts(server: Server, bundle: Bundle):
+    """More than can be done: latencies grow with the time that requests wait to be sent."""
+    question = questions(server, bundle)[1]
+    client = question.client()
+    load = clients.run([client], 0.5, 0.0, rate=20_000)
+    client.sock.close()
+    assert len(load.latencies_s) > 5_000 and np.median(load.latencies_s) > 0.05
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="the load generator h2load (nghttp2-client) is not installed")
+def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = tmp_path / "serving.json"
+    earlier = {"server": "triton", "requests_per_s": 1.0}
+    file.write_text(json.dumps({"rows": [earlier, {"server": "weaklink grpc"}]}))
+    assert main([*SMALL, "--servers", "weaklink", "litserve", "engine", "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert {"commit", "machine", "versions", "date", "seed"} <= written["context"].keys()
+    rows = written["rows"]
+    assert rows[0] == earlier
+    assert [row["server"] for row in rows[1:]] == [
+        *["weaklink grpc"] * 2, *["weaklink http"] * 2, "weaklink stream", *["weaklink udp"] * 2, "litserve", "engine"
+    ]  # fmt: skip
+    measured = [row for row in rows[1:] if row["server"] != "litserve"]
+    for row in measured:
+        assert row["requests_per_s"] > 0 and 0 < row["latency_p50_ms"] <= row["latency_p99_ms"] <= row["latency_p999_ms"]
+        assert row["memory_mb"] > 10
+    assert next(row for row in rows if row["server"] == "litserve")["requests_per_s"] is None
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_kept_rows(tmp_path: Path):
+    file = tmp_path / "x.json"
+    assert kept_rows(file, ["weaklink"]) == []
+    file.write_text(json.dumps({"rows": [{"server": "weaklink udp"}, {"server": "engine"}]}))
+    assert kept_rows(file, ["weaklink"]) == [{"server": "engine"}]
+
+
+@pytest.mark.parametrize("wrong", [["--concurrency", "0"], ["--seconds", "0"], ["--loads-percent", "100"]])
+def test_options_that_cannot_be(wrong: list[str], tmp_path: Path):
+    with pytest.raises(ConfigError, match="concurrency"):
+        main([*SMALL, *wrong, "--json", str(tmp_path / "x.json")])
