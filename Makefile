@@ -80,6 +80,10 @@ RIVALS_PYTHON ?=
 bench-serving: $(STAMP) ## the edge node against other model servers, into benchmarks/results (needs nghttp2-client; RIVALS_PYTHON=... for the others)
 	$(RUN) -m benchmarks serving --json benchmarks/results/serving.json $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
 
+.PHONY: bench-rivals
+bench-rivals: $(STAMP) ## the codec against FEC, JPEG and the raw image, into benchmarks/results and docs/rivals.md
+	$(RUN) -m benchmarks rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png $(ARGS)
+
 CODEC ?= cifar10
 FIRMWARE ?= build/firmware
 .PHONY: firmware

@@ -1,0 +1,160 @@
+"""Rows of bits: ours, the error-free codec behind codes of each rate, the best rate for each channel, the bound, local."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import ceil, log2
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from benchmarks.latency import local_accuracy
+from benchmarks.rivals.channels import BERS, Condition
+from benchmarks.rivals.codes import CODES
+from benchmarks.rivals.contest import Contest, Rival, rivals
+from benchmarks.rivals.store import Row, Store
+from codec_training.datasets import hold_out, load_dataset
+from codec_training.evaluate import record
+from codec_training.statistics import interval_percent, paired_interval_percent
+from semantic_codec.boards import read_measurement
+from semantic_codec.bundle import Bundle
+from semantic_codec.frame import HEADER_BYTES
+
+BOUND = "normal-approximation"
+GENIE = "genie"
+LOCAL = "local"
+
+
+def device_columns(bundle: Bundle) -> Row:
+    """What the encoder takes on the device. RAM is that of the firmware on an STM32F405, where it was measured."""
+    return {
+        "encoder_macs": bundle.manifest.encoder.get("macs"),
+        "encoder_bytes": len(bundle.encoder_bin),
+        "encoder_ram_bytes": read_measurement(bundle.manifest.name, "f405").ram_bytes,
+    }
+
+
+def figures(right: np.ndarray, ours: np.ndarray | None) -> Row:
+    """Accuracy of right (draws, N), and how far ours (draws, N) on the same images and flips is above it."""
+    row = {"accuracy_percent": 100 * float(right.mean()), "interval_percent": interval_percent(right)}
+    if ours is not None:
+        row["ours_above_percent"] = 100 * float(ours.mean() - right.mean())
+        row["ours_above_interval_percent"] = list(paired_interval_percent(ours, right))
+    return row
+
+
+class CodeRows:
+    """The rows of one bundle. ``base`` are the parameters that all rows share; ``folder`` is where its data set lies."""
+
+    def __init__(self, store: Store, contest: Contest, base: Row, folder: str | None, validation_images: int, threads: int):
+        self._store, self._contest, self._base = store, contest, base
+        self._folder, self._validation_images, self._threads = folder, validation_images, threads
+        self._bundle = contest.bundle
+        self._device = device_columns(self._bundle)
+
+    def measure(self, conditions: tuple[Condition, ...]) -> None:
+        every = rivals(self._bundle, tuple(CODES))
+        bounds = rivals(self._bundle, (BOUND,))
+        for size in (level.payload_bytes for level in self._bundle.manifest.levels):
+            for condition in conditions:
+                self._ours(size, condition)
+                coded = [(rival, self._coded(rival, condition)) for rival in every if rival.coded_bytes == size]
+                if coded:
+                    self._genie(size, condition, coded)
+                if condition.channel == "bsc":
+                    for rival in (bound for bound in bounds if bound.coded_bytes == size):
+                        self._coded(rival, condition)
+        for size in (1, *(level.payload_bytes for level in self._bundle.manifest.levels)):
+            for ber in BERS:
+                self._local(size, ber)
+        self._store.row(
+            self._parameters("ldpc-5g", "codecs trained for one size each", None, Condition("bsc")),
+            lambda: {"accuracy_percent": None},
+        )
+
+    def _parameters(self, family: str, variant: str, size: int | None, condition: Condition) -> Row:
+        return self._base | {
+            "family": family,
+            "variant": variant,
+            "payload_bytes": size,
+            "channel": condition.channel,
+            "ber": condition.ber,
+            "erased": condition.erased,
+        }
+
+    def _ours(self, size: int, condition: Condition) -> None:
+        manifest = self._bundle.manifest
+        self._store.row(
+            self._parameters(manifest.family, f"{size} B", size, condition),
+            lambda: figures(self._contest.ours(size, condition), None) | {"on_air_bytes": size + HEADER_BYTES} | self._device,
+        )
+
+    def _coded(self, rival: Rival, condition: Condition) -> Row:
+        def measure() -> Row:
+            right, decoded = self._contest.rival(rival, condition)
+            row = figures(right, self._contest.ours(rival.coded_bytes, condition))
+            extra = {"on_air_bytes": rival.coded_bytes + HEADER_BYTES, "decoded_percent": 100 * decoded}
+            return row | extra | self._device
+
+        parameters = self._parameters(rival.name, rival.variant, rival.coded_bytes, condition)
+        return self._store.row(parameters | {"info_bytes": rival.info_bytes}, measure)
+
+    def _genie(self, size: int, condition: Condition, coded: list[tuple[Rival, Row]]) -> None:
+        """The rate that is best on validation images through this channel; its figures are those of its own row."""
+
+        def measure() -> Row:
+            scores = [self._validation.rival(rival, condition)[0].mean() for rival, _ in coded]
+            chosen = coded[int(np.argmax(scores))][1]
+            kept = ("accuracy_percent", "interval_percent", "ours_above_percent", "ours_above_interval_percent")
+            return {name: chosen[name] for name in (*kept, "decoded_percent", "on_air_bytes")} | self._device | {
+                "info_bytes": chosen["info_bytes"], "chosen": f"{chosen['family']}, {chosen['variant']}",
+            }  # fmt: skip
+
+        among = [f"{rival.name}, {rival.variant}" for rival, _ in coded]
+        self._store.row(self._parameters(GENIE, f"best rate in {size} B", size, condition) | {"among": among}, measure)
+
+    @cached_property
+    def _validation(self) -> Contest:
+        training = self._bundle.manifest.training
+        dataset = hold_out(load_dataset(training["data_set"], self._folder), training["validation_images"])
+        held_out = dataset.validation.take(np.arange(min(self._validation_images, len(dataset.validation))))
+        recording = record(self._bundle, held_out.images, held_out.labels)
+        return Contest(self._bundle, recording, 1, self._base["seed"] + 1, self._threads)
+
+    def _local(self, size: int, ber: float) -> None:
+        """The device's own answer: its label's bits, each repeated as often as ``size`` bytes allow; a wrong label is wrong."""
+
+        def measure() -> Row:
+            accuracy = local_accuracy(self._bundle.manifest.name)
+            if accuracy is None:
+                return {"accuracy_percent": None, "on_air_bytes": size + HEADER_BYTES} | self._device
+            bits = ceil(log2(len(self._bundle.manifest.tasks[0].classes)))
+            right = accuracy / 100 * repeated_bit(8 * size // bits, ber) ** bits
+            spread = 196 * (right * (1 - right) / self._contest.images) ** 0.5
+            return {"accuracy_percent": 100 * right, "interval_percent": spread, "on_air_bytes": size + HEADER_BYTES} | self._device
+
+        self._store.row(self._parameters(LOCAL, f"label in {size} B", size, Condition("bsc", ber)), measure)
+
+
+def repeated_bit(times: int, ber: float) -> float:
+    """Probability that a bit sent ``times`` times is read right by majority, ties by a coin."""
+    half = times / 2
+    wins = binom.cdf(ceil(half) - 1, times, ber)
+    return float(wins + (binom.pmf(half, times, ber) / 2 if times % 2 == 0 else 0))
+
+
+def base_parameters(bundle: Bundle, images: int, draws: int, seed: int, validation_images: int) -> dict[str, Any]:
+    """What every row of a bundle hangs on; ``seeds`` is the number of trainings behind a row."""
+    manifest = bundle.manifest
+    return {
+        "dataset": manifest.training["data_set"],
+        "bundle": manifest.name,
+        "bundle_version": manifest.version,
+        "bundle_files": {name: digest[:16] for name, digest in sorted(manifest.files.items())},
+        "images": images,
+        "validation_images": validation_images,
+        "draws": draws,
+        "seed": seed,
+        "seeds": 1,
+    }

@@ -1,0 +1,94 @@
+"""``weaklink bench rivals``: what the codec is up against, on one channel, at equal on-air bytes.
+
+    ours           each level as it is sent
+    ldpc-5g        a shorter prefix behind 5G's LDPC code, at each rate; also
+    convolutional  behind LTE's convolutional code; genie: the best of all rates for the channel at hand;
+                   normal-approximation: what the best code of that length could do
+    jpeg, webp     classified by a network for pictures: on an error-free link, repeated until whole, behind ideal codes
+    raw, local     the whole image to that network; the device's own answer, as a label
+
+Every finished row is written at once; a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.latency_tables import rewrite
+from benchmarks.rivals.channels import CONDITIONS, Condition
+from benchmarks.rivals.code_rows import CodeRows, base_parameters
+from benchmarks.rivals.contest import Contest
+from benchmarks.rivals.picture_rows import measure_pictures
+from benchmarks.rivals.plot import plot_codes
+from benchmarks.rivals.store import Store
+from benchmarks.rivals.tables import markdown
+from benchmarks.rivals.targets import verdicts
+from codec_training.datasets import load_dataset
+from codec_training.evaluate import DRAWS
+from semantic_codec.bundle import Recording, find_bundle, load_recording
+from semantic_codec.errors import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="weaklink bench rivals", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundles", nargs="+", default=["cifar10"], metavar="BUNDLE", help="with a recording (default: cifar10)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train: the network for pictures is DIR/NAME/teacher, NAME/receiver the fine-tuned one (default: runs)")
+    parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
+    parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
+    parser.add_argument("--validation-images", type=int, default=5000, help="on which the genie chooses, at most (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per row (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the flips (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and go on from those that are there")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy against BER")
+    arguments = parser.parse_args(argv)
+    if min(arguments.draws, arguments.threads, arguments.validation_images) < 1 or arguments.images < 0:
+        raise ConfigError(
+            f"draws {arguments.draws}, threads {arguments.threads}, validation images {arguments.validation_images}, "
+            f"images {arguments.images}",
+            allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
+        )  # fmt: skip
+    torch.set_num_threads(arguments.threads)
+    store = Store(arguments.json, arguments.seed)
+    for name in arguments.bundles:
+        compare(name, store, arguments)
+    found = verdicts(store.rows)
+    store.close(found)
+    text = markdown(store.rows, found)
+    print(text)
+    if arguments.docs:
+        rewrite(arguments.docs, text)
+    if arguments.plot:
+        plot_codes(store.rows, arguments.plot)
+    return 0
+
+
+def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
+    """All rows of one bundle."""
+    bundle = find_bundle(name)
+    whole = load_recording(bundle)
+    count = min(arguments.images or len(whole.labels), len(whole.labels))
+    recording = Recording(whole.bitstreams[:count], whole.labels[:count])
+    base = base_parameters(bundle, count, arguments.draws, arguments.seed, arguments.validation_images)
+    contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
+    CodeRows(store, contest, base, arguments.data, arguments.validation_images, arguments.threads).measure(CONDITIONS)
+    test = load_dataset(base["dataset"], arguments.data).test.take(np.arange(count))
+    if not np.array_equal(test.labels, recording.labels):
+        raise ConfigError(
+            f"the recording of {name} has other images than {base['dataset']} here", allowed="the same test split in one order",
+            fix="export the bundle again on this data set",
+        )  # fmt: skip
+    # Pictures don't hang on the bundle: theirs are the same rows when it is trained anew.
+    shared = {key: value for key, value in base.items() if key not in ("bundle_version", "bundle_files", "validation_images")}
+    ours = contest.ours(bundle.manifest.levels[-1].payload_bytes, Condition("bsc"))
+    classes = len(bundle.manifest.tasks[0].classes)
+    measure_pictures(store, shared, test, arguments.runs / bundle.manifest.name, classes, 100 * float(ours.mean()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""Rows that outlive an interrupted run: every finished row is written at once, and found again by what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from semantic_codec.report import write_json
+
+Row = dict[str, Any]
+
+
+class Store:
+    """Rows in ``path``, in the order in which this run asked for them. ``path`` None keeps them in memory."""
+
+    def __init__(self, path: Path | None, seed: int):
+        self._path, self._seed = path, seed
+        known = json.loads(path.read_text())["rows"] if path and path.is_file() else []
+        self._known: dict[str, Row] = {row["key"]: row for row in known if "key" in row}
+        self.rows: list[Row] = []
+
+    def row(self, parameters: Row, measure: Callable[[], Row]) -> Row:
+        """The stored row of these ``parameters``, else they and what ``measure`` returns; written before this returns."""
+        key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        if key not in self._known:
+            self._known[key] = parameters | measure() | {"key": key}
+            self.rows.append(self._known[key])
+            asked = {row["key"] for row in self.rows}
+            self._write([*self.rows, *(row for key, row in self._known.items() if key not in asked)])
+        else:
+            self.rows.append(self._known[key])
+        return self._known[key]
+
+    def close(self, verdicts: list[Row]) -> None:
+        """Write the rows that were asked for and the verdicts on them; rows that no run asked for any more are dropped."""
+        self._write([*self.rows, *verdicts])
+
+    def _write(self, rows: list[Row]) -> None:
+        if self._path is None:
+            return
+        partial = self._path.with_name(self._path.name + ".partial")
+        write_json(partial, rows, self._seed)
+        os.replace(partial, self._path)

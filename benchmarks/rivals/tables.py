@@ -1,0 +1,99 @@
+"""The tables of ``weaklink bench rivals`` as Markdown."""
+
+from __future__ import annotations
+
+from benchmarks.rivals.channels import BERS, CONDITIONS
+from benchmarks.rivals.code_rows import BOUND, GENIE, LOCAL
+from benchmarks.rivals.codes import CODES
+from benchmarks.rivals.store import Row
+from semantic_codec.report import NOT_MEASURED
+
+NAMES = {"ldpc-5g": "LDPC", "convolutional-k7": "K=7", GENIE: "genie", BOUND: "ideal code"}
+PICTURES = {"jpeg": "JPEG", "webp": "WebP", "raw": "raw image"}
+
+
+def markdown(rows: list[Row], verdicts: list[Row]) -> str:
+    """All tables, bundle after bundle."""
+    parts = []
+    for bundle in dict.fromkeys(row["bundle"] for row in rows):
+        own = [row for row in rows if row["bundle"] == bundle]
+        parts += [f"### `{bundle}`", device(own)]
+        for size in sorted({row["payload_bytes"] for row in own if row["family"] in (*CODES, GENIE) and row["payload_bytes"]}):
+            parts += [f"{size} B of payload, accuracy in %:", codes(own, size)]
+        parts += ["The device alone, its label repeated to fill the payload:", by_ber([row for row in own if row["family"] == LOCAL])]
+        parts += ["Pictures on an error-free link:", pictures(own)]
+        hurt = [row for row in own if row["family"] in PICTURES and "file_on_air_bytes" not in row and row["accuracy_percent"] is not None]
+        if hurt:
+            repeated = [row for row in hurt if row["variant"].endswith("until whole")]
+            parts += ["Repeated until whole, on-air bytes expected:", by_ber(repeated, "on_air_bytes")]
+            parts += ["Sent once, accuracy in %:", by_ber([row for row in hurt if row not in repeated])]
+        parts.append(answers([row for row in verdicts if row["bundle"] == bundle]))
+    return "\n\n".join(parts)
+
+
+def device(rows: list[Row]) -> str:
+    row = next(row for row in rows if row.get("encoder_bytes"))
+    ram = NOT_MEASURED if row["encoder_ram_bytes"] is None else f"{row['encoder_ram_bytes']:,} B"
+    images, draws = row["images"], row["draws"]
+    widest = max(row["interval_percent"] for row in rows if row.get("interval_percent") is not None)
+    return (
+        f"{images:,} images, {draws} draws; 95 % intervals are at most +-{widest:.2f} points. Ours and the codec behind FEC take "
+        f"{row['encoder_macs']:,} MACs, {row['encoder_bytes']:,} B of weights and tables and {ram} of RAM on the device."
+    )
+
+
+def codes(rows: list[Row], size: int) -> str:
+    """One size: ours, each code and rate, the best of them for each channel, the bound; a column for each channel."""
+    heads = [_head(condition.channel, condition.ber, condition.erased) for condition in CONDITIONS]
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row.get("payload_bytes") != size or row["family"] in (LOCAL, *PICTURES) or row["accuracy_percent"] is None:
+            continue
+        name = f"{NAMES[row['family']]}, {row['variant']}" if row["family"] in NAMES else f"**ours**, {row['variant']}"
+        lines.setdefault(name, {})[_head(row["channel"], row["ber"], row["erased"])] = f"{row['accuracy_percent']:.2f}"
+    return _grid("", heads, lines)
+
+
+def by_ber(rows: list[Row], key: str = "accuracy_percent") -> str:
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = ", ".join(filter(None, (PICTURES.get(row["family"], ""), row["variant"], row.get("receiver", ""))))
+        value = row.get(key)
+        shown = NOT_MEASURED if value is None else f"{value:.2f}" if key == "accuracy_percent" else f"{value:,.0f}"
+        lines.setdefault(name, {})[f"BER {row['ber']:g}"] = shown
+    return _grid("", [f"BER {ber:g}" for ber in BERS], lines)
+
+
+def pictures(rows: list[Row]) -> str:
+    heads = ["accuracy %", "on air, stripped", "on air, whole file"]
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["family"] in PICTURES and ("file_on_air_bytes" in row or row["accuracy_percent"] is None):
+            name = ", ".join(filter(None, (PICTURES[row["family"]], row["variant"], row["receiver"])))
+            if row["accuracy_percent"] is None:
+                lines[name] = dict.fromkeys(heads, NOT_MEASURED)
+            else:
+                values = (f"{row['accuracy_percent']:.2f}", f"{row['on_air_bytes']:,.0f} B", f"{row['file_on_air_bytes']:,.0f} B")
+                lines[name] = dict(zip(heads, values, strict=True))
+    return _grid("", heads, lines)
+
+
+def answers(verdicts: list[Row]) -> str:
+    heads = ["value", "at least", "reached"]
+    lines = {}
+    for row in verdicts:
+        shown = {True: "yes", False: "**no**", None: ""}[row["reached"]]
+        value = NOT_MEASURED if row["value"] is None else f"{row['value']:.2f}"
+        lines[row["verdict"]] = dict(zip(heads, (value, "" if row["limit"] is None else f"{row['limit']:g}", shown), strict=True))
+    return _grid("question", heads, lines)
+
+
+def _head(channel: str, ber: float, erased: float) -> str:
+    return {"bsc": f"BER {ber:g}", "bursts": f"bursts {ber:g}", "erasures": f"{100 * erased:g} % lost"}[channel]
+
+
+def _grid(corner: str, heads: list[str], lines: dict[str, dict[str, str]]) -> str:
+    """A Markdown table; blank where a line has no value."""
+    table = [f"| {corner} | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    table += [f"| {name} | {' | '.join(cells.get(head, '') for head in heads)} |" for name, cells in lines.items()]
+    return "\n".join(table)

@@ -1,0 +1,117 @@
+"""The codes behind the error-free codec: what they promise on paper, and on words through real channels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.rivals.channels import Condition
+from benchmarks.rivals.codes import CLASSES, Ldpc5g, TailBiting, frame_error, invert
+from benchmarks.rivals.fec import receive, residual_ber
+from semantic_codec.errors import ConfigError
+
+pytest.importorskip("sionna", reason="the extra bench is not installed")
+
+CODES = [(Ldpc5g, 64, 256), (Ldpc5g, 96, 128), (TailBiting, 64, 256), (TailBiting, 96, 192)]
+
+
+@pytest.fixture(scope="module", params=CODES, ids=lambda made: f"{made[0].name}-{made[1]}-{made[2]}")
+def code(request):
+    kind, info_bits, coded_bits = request.param
+    return kind(info_bits, coded_bits)
+
+
+@pytest.fixture
+def info(code):
+    return np.random.default_rng(1).integers(0, 2, (100, code.info_bits), dtype=np.uint8)
+
+
+def nothing(code, count=100):
+    return np.zeros((count, code.coded_bits), bool)
+
+
+def test_a_clean_word_comes_back_and_is_trusted(code, info):
+    decoded = code.decode(code.encode(info), nothing(code), 0.0)
+    assert (decoded.info == info).all() and (decoded.trust > 0).all() and decoded.trust.max() < CLASSES
+
+
+def test_the_code_is_linear_and_systematic(code, info):
+    coded = code.encode(info)
+    assert coded.shape == (100, code.coded_bits)
+    assert (code.encode(info[:1] ^ info[1:2]) == coded[:1] ^ coded[1:2]).all()
+    sent = code.places >= 0
+    assert (coded[:, code.places[sent]] == info[:, sent]).all()
+
+
+def test_what_is_not_sent_is_the_least_important(code):
+    sent = code.places >= 0
+    assert sent[0] and (np.diff(sent.astype(int)) <= 0).all()
+
+
+def test_flips_and_erasures_are_corrected(code, info):
+    flips, erased = nothing(code), nothing(code)
+    flips[:, 5] = flips[:, 70] = True
+    erased[:, 20] = True
+    assert (code.decode(code.encode(info) ^ flips, erased, 0.02).info == info).all()
+
+
+def test_what_was_erased_does_not_matter(code, info):
+    erased = np.random.default_rng(2).random((100, code.coded_bits)) < 0.1
+    one, other = (code.decode(code.encode(info) ^ (flip & erased), erased, 0.01).info for flip in (False, True))
+    assert (one == other).all()
+
+
+def test_two_codewords_differ_as_the_standard_code_does():
+    """Free distance of rate 1/2, generators 133 and 171: 10 (Lin and Costello, table 12.1)."""
+    code = TailBiting(64, 128)
+    words = code.encode(np.eye(64, dtype=np.uint8))
+    # The lightest path of a feedforward code is near an input of few ones: sums of up to three shifts of the inverse.
+    lightest = min(
+        int(code._code.encode(np.isin(np.arange(64), [0, *more])[None].astype(np.uint8))[:, code._taken].sum())
+        for more in ([], *([a] for a in range(1, 12)), *([a, b] for a in range(1, 12) for b in range(a + 1, 12)))
+    )
+    assert lightest == 10 and words.sum(axis=1).min() >= 10
+
+
+def test_an_inverse_is_one_and_a_singular_matrix_has_none():
+    matrix = np.triu(np.random.default_rng(0).integers(0, 2, (20, 20), dtype=np.uint8), 1) + np.eye(20, dtype=np.uint8)
+    assert (matrix.astype(int) @ invert(matrix) % 2 == np.eye(20)).all()
+    with pytest.raises(ConfigError, match="2 information bits"):
+        invert(np.ones((2, 2), np.uint8))
+
+
+@pytest.mark.parametrize(("bits", "ber", "factor"), [(48, 1e-2, 1.17), (48, 5e-2, 1.58), (48, 0.1, 2.18), (32, 5e-2, 1.62)])
+def test_the_normal_approximation_gives_the_known_lengths(bits, ber, factor):
+    """Bytes of payload and how much longer they must be for one lost word in a hundred, computed independently."""
+    k = 8 * bits
+    lengths = np.arange(k, 4 * k)
+    least = lengths[np.argmax(frame_error(k, lengths, ber) <= 1e-2)]
+    assert least / k == pytest.approx(factor, abs=0.01)
+
+
+def test_no_code_beats_the_normal_approximation(code):
+    ber = 0.05
+    flips, erased = Condition("bsc", ber).draw(400, code.coded_bits, code.coded_bits, 3, 0)
+    info = np.random.default_rng(4).integers(0, 2, (400, code.info_bits), dtype=np.uint8)
+    lost = (code.decode(code.encode(info) ^ flips, erased, ber).info != info).any(axis=1).mean()
+    assert lost >= frame_error(code.info_bits, code.coded_bits, ber) - 0.08
+
+
+def test_the_network_is_told_how_wrong_the_bits_are(code, info):
+    condition = Condition("bsc", 0.1)
+    residual = residual_ber(code, condition, seed=0)
+    many = np.random.default_rng(5).integers(0, 2, (500, code.info_bits), dtype=np.uint8)
+    flips, erased = condition.draw(500, code.coded_bits, code.coded_bits, 1, 0)
+    received = receive(code, many, flips, erased, condition.ber, residual)
+    kept = ~received.erased
+    wrong = ((received.bits != many) & kept).sum() / kept.sum()
+    told = (received.ber[:, None] * kept).sum() / kept.sum()
+    assert told == pytest.approx(wrong, abs=0.02) and wrong < 0.11
+
+
+def test_an_undecoded_word_leaves_its_systematic_bits():
+    code = TailBiting(64, 128)
+    info = np.random.default_rng(6).integers(0, 2, (50, 64), dtype=np.uint8)
+    flips, erased = Condition("bsc", 0.2).draw(50, 128, 128, 0, 0)
+    received = receive(code, info, flips, erased, 0.2, np.full(CLASSES, 0.4))
+    assert (received.bits == info ^ flips[:, :64]).all() and np.allclose(received.ber, 0.2) and not received.erased.any()

@@ -1,0 +1,134 @@
+"""The whole comparison on the digits bundle, small; and its picture rows with a network that learned for a moment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.latency_tables import BEGIN, END
+from benchmarks.rivals import command
+from benchmarks.rivals.channels import Condition
+from benchmarks.rivals.code_rows import repeated_bit
+from benchmarks.rivals.contest import Contest, Rival, rivals
+from benchmarks.rivals.images import ImageFormat
+from benchmarks.rivals.picture_rows import measure_pictures
+from benchmarks.rivals.receiver import damage, fine_tune, load_receiver
+from benchmarks.rivals.store import Store
+from codec_training.datasets import Dataset, Split, hold_out, load_dataset
+from codec_training.teacher import Teacher, TeacherConfig, train_teacher
+from semantic_codec.bundle import find_bundle, load_recording
+from semantic_codec.errors import ConfigError
+
+pytest.importorskip("sionna", reason="the extra bench is not installed")
+
+
+@pytest.fixture
+def contest():
+    return Contest(find_bundle("digits"), load_recording(find_bundle("digits")), draws=3, seed=0, threads=1)
+
+
+@pytest.mark.slow
+def test_a_run_on_few_images_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "CONDITIONS", (Condition("bsc", 0.0), Condition("bsc", 0.1), Condition("erasures", erased=0.2)))
+    path, page = tmp_path / "rivals.json", tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    arguments = ["--bundles", "digits", "--images", "60", "--validation-images", "50", "--draws", "1", "--threads", "1", "--json", str(path)]
+    arguments += ["--runs", str(tmp_path), "--docs", str(page), "--plot", str(tmp_path / "plot.png")]
+    assert command.main(arguments) == 0
+    shown, first = capsys.readouterr().out, json.loads(path.read_text())["rows"]
+    assert "| **ours**, 8 B |" in page.read_text() and page.read_text().endswith("after\n") and "**ours**, 8 B" in shown
+    genie = next(row for row in first if row.get("family") == "genie")
+    copied = next(row for row in first if f"{row.get('family')}, {row.get('variant')}" == genie["chosen"] and row["ber"] == genie["ber"])
+    assert genie["accuracy_percent"] == copied["accuracy_percent"]
+    assert {row["receiver"] for row in first if row.get("family") == "jpeg" and row["accuracy_percent"] is None} == {"as trained", "fine-tuned"}
+    monkeypatch.setattr(Contest, "rival", lambda *_: pytest.fail("measured again"))
+    assert command.main(arguments) == 0
+    assert json.loads(path.read_text())["rows"] == first
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(ConfigError, match="draws 0"):
+        command.main(["--draws", "0"])
+
+
+def test_ours_is_what_the_evaluation_says(contest):
+    manifest = find_bundle("digits").manifest
+    for row in manifest.accuracy:
+        if row["level"] == 2 and row["ber"] in (0.0, 0.1):
+            measured = 100 * contest.ours(row["payload_bytes"], Condition("bsc", row["ber"])).mean()
+            assert measured == pytest.approx(row["accuracy_percent"], abs=0.2)
+
+
+def test_a_code_that_corrects_everything_gives_the_error_free_level(contest):
+    right, decoded = contest.rival(Rival("convolutional-k7", 2, 8), Condition("bsc", 1e-2))
+    assert decoded == 1 and (right == contest.ours(2, Condition("bsc"))).all()
+
+
+def test_the_bound_lies_between_the_clean_level_and_the_damaged_one(contest):
+    condition = Condition("bsc", 0.1)
+    right, decoded = contest.rival(Rival("normal-approximation", 4, 8), condition)
+    clean, hurt = contest.ours(4, Condition("bsc")).mean(), contest.ours(4, condition).mean()
+    assert 0 < decoded < 1 and min(clean, hurt) <= right.mean() <= max(clean, hurt)
+
+
+def test_no_rival_carries_less_than_the_shortest_level():
+    found = rivals(find_bundle("digits"), ("ldpc-5g", "convolutional-k7"))
+    assert min(rival.info_bytes for rival in found) == 2 and {rival.coded_bytes for rival in found} == {4, 8}
+    assert Rival("ldpc-5g", 6, 8) in found and Rival("convolutional-k7", 6, 8) not in found
+
+
+@pytest.mark.parametrize(("times", "ber", "right"), [(1, 0.1, 0.9), (2, 0.1, 0.9), (3, 0.1, 0.972), (16, 0.0, 1.0)])
+def test_a_repeated_bit_by_hand(times, ber, right):
+    assert repeated_bit(times, ber) == pytest.approx(right)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder of a training run with a teacher of enlarged digits that has seen one epoch, and its data set."""
+    folder, digits = tmp_path_factory.mktemp("run"), hold_out(load_dataset("digits"), 200)
+    large = [Split(part.images[:500].repeat(4, 1).repeat(4, 2), part.labels[:500]) for part in (digits.train, digits.test, digits.validation)]
+    dataset = Dataset("large digits", digits.classes, *large)
+    train_teacher(dataset, TeacherConfig(epochs=1, batch=100, widths=(8, 16, 16), margin=1), folder / "teacher")
+    return folder, dataset
+
+
+def test_rows_of_pictures(run, monkeypatch):
+    folder, dataset = run
+    formats = (ImageFormat("jpeg", 50), ImageFormat("webp", 50))
+    monkeypatch.setattr("benchmarks.rivals.picture_rows.FORMATS", formats)
+    store, test = Store(None, 0), dataset.test.take(np.arange(50))
+    measure_pictures(store, {"draws": 1, "seed": 0, "bundle": "digits"}, test, folder, len(dataset.classes), 0.0)
+    rows = {(row["family"], row["variant"], row["receiver"], row["ber"]): row for row in store.rows}
+    clean = rows["jpeg", "quality 50, 4:2:0", "as trained", 0.0]
+    assert clean["file_on_air_bytes"] > clean["on_air_bytes"] > 18
+    repeated = rows["jpeg", "quality 50, 4:2:0, repeated until whole", "as trained", 0.05]
+    assert repeated["accuracy_percent"] == clean["accuracy_percent"] and repeated["on_air_bytes"] > 5 * clean["on_air_bytes"]
+    coded = [rows["webp", "quality 50, ideal code of rate 0.5", "as trained", ber] for ber in (0.0, 0.05, 0.2)]
+    accuracy = [row["accuracy_percent"] for row in coded]
+    assert accuracy == sorted(accuracy, reverse=True) and accuracy[0] > accuracy[2] and coded[2]["decoded_percent"] < 1
+    assert rows["raw", "flips and all", "as trained", 0.0]["on_air_bytes"] == 32 * 32 * 3 + 18
+    assert rows["jpeg", "", "fine-tuned", 0.0]["accuracy_percent"] is None
+
+
+def test_fine_tuning_starts_from_the_teacher_and_is_found_again(run, tmp_path):
+    folder, dataset = run
+    model = load_receiver(folder / "teacher", len(dataset.classes))
+    small = replace(dataset, train=dataset.train.take(np.arange(500)))
+    fine_tune(model, small, 1, 0, tmp_path / "receiver")
+    found = load_receiver(tmp_path / "receiver", len(dataset.classes))
+    assert isinstance(found, Teacher)
+    assert (found.head.weight == model.head.weight).all()
+
+
+def test_there_is_no_receiver_where_nothing_was_trained(tmp_path):
+    assert load_receiver(tmp_path, 10) is None
+
+
+def test_damage_leaves_some_pictures_untouched(run):
+    images = run[1].train.images[:200]
+    seen = damage(images, np.random.default_rng(0))
+    untouched = (seen == images).all(axis=(1, 2, 3)).mean()
+    assert 0.02 < untouched < 0.4 and np.abs(seen.astype(int) - images).mean() < 25

@@ -1,0 +1,38 @@
+import json
+
+from benchmarks.rivals.store import Store
+
+
+def test_a_finished_row_is_not_measured_again(tmp_path):
+    path = tmp_path / "rows.json"
+    first = Store(path, 0)
+    first.row({"ber": 0.1}, lambda: {"accuracy_percent": 80.0})
+    again = Store(path, 0)
+    again.row({"ber": 0.1}, lambda: 1 / 0)
+    assert again.rows == first.rows
+
+
+def test_other_parameters_are_measured(tmp_path):
+    path = tmp_path / "rows.json"
+    Store(path, 0).row({"ber": 0.1}, lambda: {"accuracy_percent": 80.0})
+    other = Store(path, 0)
+    assert other.row({"ber": 0.2}, lambda: {"accuracy_percent": 70.0})["accuracy_percent"] == 70.0
+
+
+def test_rows_of_an_interrupted_run_stay_until_a_whole_run_closes(tmp_path):
+    path = tmp_path / "rows.json"
+    first = Store(path, 0)
+    for ber in (0.1, 0.2):
+        first.row({"ber": ber}, lambda: {})
+    second = Store(path, 0)
+    second.row({"ber": 0.3}, lambda: {})
+    assert [row["ber"] for row in json.loads(path.read_text())["rows"]] == [0.3, 0.1, 0.2]
+    second.close([{"verdict": "one"}])
+    assert [row.get("ber") for row in json.loads(path.read_text())["rows"]] == [0.3, None]
+
+
+def test_a_store_without_a_file_keeps_rows_in_memory():
+    store = Store(None, 0)
+    store.row({"ber": 0.0}, lambda: {"accuracy_percent": None})
+    store.close([])
+    assert [row["accuracy_percent"] for row in store.rows] == [None]
