@@ -56,7 +56,7 @@ class CodeRows:
     def measure(self, conditions: tuple[Condition, ...]) -> None:
         every = rivals(self._bundle, tuple(CODES))
         bounds = rivals(self._bundle, (BOUND,))
-        for size in (level.payload_bytes for level in self._bundle.manifest.levels):
+        for size in (level.payload_bytes for level in reversed(self._bundle.manifest.levels)):
             for condition in conditions:
                 self._ours(size, condition)
                 coded = [(rival, self._coded(rival, condition)) for rival in every if rival.coded_bytes == size]

@@ -37,7 +37,7 @@ class Ldpc5g:
     """
 
     name = "ldpc-5g"
-    ITERATIONS = (3, 8, 32)
+    ITERATIONS = (3, 8, 20)
     BATCH = 200  # words at a time: their messages stay in the cache
     MOST = 20.0  # log-likelihood ratio of a bit that is certain
 
