@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from edge_server.jobs import Call, Job
 from edge_server.repository import Repository, ServedCodec
@@ -66,6 +67,39 @@ def to_response(job: Job) -> edge_pb2.InferResponse:
     if advised is not None:
         response.advice.level = advised
     return response
+
+
+def to_json_response(job: Job) -> dict[str, Any]:
+    """The JSON form of :func:`to_response`, of a job that was answered."""
+    call, request, answer, served = job.call, job.request, job.answer, job.served
+    advised = served.advice.level(request.ber)
+    return {
+        "request_id": call.request_id,
+        "results": [
+            {
+                "task": task,
+                "top": [
+                    {"index": index, "label": served.classes[task][index], "confidence": confidence}
+                    for index, confidence in top
+                ],
+            }
+            for task, top in answer.tasks.items()
+        ],
+        "ber_used": request.ber,
+        "ber_source": edge_pb2.BerSource.Name(job.ber_source),
+        "times": {
+            "queue_ms": (job.started - job.received) * 1e3,
+            "decode_ms": answer.decode_s * 1e3,
+            "tail_ms": answer.tail_s * 1e3,
+            "total_ms": (job.finished - job.received) * 1e3,
+        },
+        **({} if advised is None else {"advice": {"level": advised}}),
+        "codec": request.codec,
+        "version": request.version,
+        "level": request.level,
+        "device": call.device,
+        "sequence": call.sequence,
+    }
 
 
 def to_error(error: WeaklinkError) -> edge_pb2.Error:

@@ -338,6 +338,7 @@ class EdgeServer:
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,
         )
         config.load()
         config.ssl = None if self._certificates is None else self._certificates.context(HTTP)

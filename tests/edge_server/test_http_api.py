@@ -12,9 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.edge_server.conftest import make_bundle, running, sample
+from edge_server.http_api import _plain_request
+from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
 from tests.edge_server.test_service import Gate
+from weaklink.v1 import edge_pb2
 
 PAYLOAD = bytes(range(8))
 OCTETS = {"content-type": "application/octet-stream"}
@@ -43,6 +48,38 @@ async def test_json_and_octets_give_the_same_answer(bundle_root: Path):
         assert first["ber_source"] == "BER_SOURCE_REQUEST" and first["sequence"] == 3
         assert [len(result["top"]) for result in first["results"]] == [2, 2]
         assert sample(server, "weaklink_requests_total", transport="http", codec="toy", outcome="ok") == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"top_k": 3, "device": "cam", "sequence": 7, "request_id": "r", "level": 0}])
+async def test_the_answer_is_the_json_form_of_the_protos(bundle_root: Path, more: dict):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client, grpc_stub(at["grpc"]) as stub:
+        payload = PAYLOAD[:2] if "level" in more else PAYLOAD
+        asked = edge_pb2.InferRequest(bitstream=payload, codec="toy", **more)
+        answered = json_format.MessageToDict(
+            await stub.Infer(asked), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        as_json = (await client.post("/v1/infer", json=body(bitstream=base64.b64encode(payload).decode(), **more))).json()
+        assert answered.pop("times").keys() == as_json.pop("times").keys()
+        assert as_json == answered
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*edge_pb2.InferRequest.DESCRIPTOR.fields_by_name, "berEstimate", "other"]),
+        st.one_of(st.none(), st.booleans(), st.integers(-1, 2**33), st.floats(0, 1), st.text(max_size=5), st.just("AAAA")),
+    )
+)
+def test_plain_requests_are_read_as_all_others(fields: dict):
+    try:
+        expected = json_format.ParseDict(fields, edge_pb2.InferRequest())
+    except json_format.ParseError:
+        expected = None
+    assert _plain_request(fields) in (None, expected)
+
+
+def test_the_usual_request_is_a_plain_one():
+    assert _plain_request(body(ber_estimate=0.1, device="cam", sequence=1)) is not None
+    assert _plain_request(body(ber_estimate=0)).HasField("ber_estimate")
 
 
 @pytest.mark.parametrize(
