@@ -16,12 +16,15 @@ from typing import Any
 
 BACKLOG = 4096  # frames that may wait, shared by the senders that have any waiting
 LEAST_SHARE = 8
-BURST = 2048  # tokens of a full bucket: what an honest sender may have under way
+BURST = 512  # tokens of a stranger's full bucket: what a device may have sent before its first frame is read
+KNOWN_BURST = 2048  # of a known sender's: what it may have under way
 SLOTS = 256
 HOST_SHARE, STRANGERS_SHARE = 2, 4  # noise of one host and of all strangers, in those of one sender
 STRANGERS_PART = 8  # one in so many places of a batch is theirs
-FLOOD = 1000  # refused frames within a second, after which it is worth having the kernel drop the rest
+FLOOD = 500  # refused frames within a second, after which it is worth having the kernel drop the rest
 Frame = tuple[bytes, Any]
+Source = tuple[str | None, int | None]
+"""Host and port; port None: all strangers of the host; both None: all strangers."""
 
 
 class _Bucket:
@@ -56,7 +59,7 @@ class _Sender(_Bucket):
     __slots__ = ("known", "waiting")
 
     def __init__(self, rate: float, now: float, known: bool):
-        super().__init__(rate, BURST, now)
+        super().__init__(rate, KNOWN_BURST if known else BURST, now)
         self.known = known
         self.waiting: deque[Frame] = deque()
 
@@ -65,8 +68,8 @@ class Admission:
     """Frames and their addresses in, batches in fair turns out. Belongs to the event loop's thread.
 
     noise_rate: frames per second and sender that may be unwelcome. most_known: senders that have a bucket of their own;
-    the least recently welcome one becomes a stranger. on_flood: told (host, port), or (host, None) for all strangers of
-    a host, once a second while so many of their frames are refused that they are better dropped elsewhere.
+    the least recently welcome one becomes a stranger. on_flood: told a source, once a second while so many
+    frames from there are refused that they are better dropped elsewhere.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Admission:
         noise_rate: float,
         most_known: int,
         clock: Callable[[], float],
-        on_flood: Callable[[str, int | None], None] = lambda host, port: None,
+        on_flood: Callable[[Source], None] = lambda source: None,
     ):
         self._rate, self._most_known, self._clock, self.on_flood = noise_rate, most_known, clock, on_flood
         now = clock()
@@ -122,9 +125,9 @@ class Admission:
         if len(self._known) > self._most_known:
             self._known.popitem(last=False)
 
-    def known_ports(self, host: str) -> Iterator[int]:
-        """Ports of a host from which welcome frames came, the latest first."""
-        return (address[1] for address in reversed(self._known) if address[0] == host)
+    def known(self) -> Iterator[Any]:
+        """Addresses from which welcome frames came, the latest first."""
+        return reversed(self._known)
 
     def _slot(self, address: Any) -> _Sender:
         # Python salts this hash: nobody can choose addresses that meet in a device's slot.
@@ -139,8 +142,8 @@ class Admission:
         now = self._clock()
         for place, bucket in enumerate(buckets):
             if not bucket.has_one(now):
-                if place < 2 and bucket.floods(now):
-                    self.on_flood(address[0], None if place else address[1])
+                if bucket.floods(now):
+                    self.on_flood((address[:2], (address[0], None), (None, None))[place])
                 return False
         for bucket in buckets:
             bucket.tokens -= 1

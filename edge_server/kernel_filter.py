@@ -9,28 +9,37 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
 
-MOST_RULES = 64
 MOST_PORTS = 512  # of all rules together: the program has to fit net.core.optmem_max
+SAMPLED = 32  # one in so many is let through of what is sampled
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_MEMINFO = 26, 27, 55
 _MEMINFO = struct.Struct("9I")  # the last is the number of datagrams dropped: no room, or filtered
 _SOURCE_ADDRESS = 0xFFF00000 + 12  # SKF_NET_OFF: from the IPv4 header on
 _SOURCE_PORT = 0  # what the program sees starts with the UDP header
-_LOAD_WORD, _LOAD_HALF, _JUMP, _JUMP_EQUAL, _RETURN = 0x20, 0x28, 0x05, 0x15, 0x06
-_PASS, _DROP = 0xFFFFFFFF, 0
+_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_LOAD_WORD, _LOAD_HALF, _JUMP, _JUMP_EQUAL, _JUMP_NOT_LESS, _RETURN = 0x20, 0x28, 0x05, 0x15, 0x35, 0x06
 _INSTRUCTION = struct.Struct("HBBI")
 Instruction = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What to drop of an IPv4 host: what comes from these ports, or ``besides`` them everything."""
+class Verdict(Enum):
+    """What becomes of a datagram. SAMPLE: one in `SAMPLED` passes, by chance."""
 
-    host: str
-    ports: tuple[int, ...]
-    besides: bool
+    PASS = "pass"
+    DROP = "drop"
+    SAMPLE = "sample"
+
+
+@dataclass
+class Rule:
+    """Of an IPv4 host: the verdict on each of these ports, and on all others."""
+
+    ports: dict[int, Verdict]
+    others: Verdict
 
 
 class KernelFilter:
@@ -41,14 +50,15 @@ class KernelFilter:
         self._works = sys.platform == "linux" and sock.family == socket.AF_INET
         self._dropped = self._counter()
 
-    def block(self, rules: Sequence[Rule]) -> None:
-        """Follow these rules, one for each host, in place of those before; the first that there is room for."""
+    def follow(self, rules: Mapping[str, Rule], others: Verdict = Verdict.PASS) -> None:
+        """Rules by host, the most important first, in place of those before: as many as there is room for.
+        ``others``: on all other hosts."""
         if not self._works:
             return
         # A kernel that refuses leaves it to us to drop the frames.
         with contextlib.suppress(OSError):
-            if rules:
-                self._attach(_program(rules))
+            if rules or others is not Verdict.PASS:
+                self._attach(_program(rules, others))
             else:
                 self._sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -71,16 +81,26 @@ class KernelFilter:
         return 0
 
 
-def _program(rules: Sequence[Rule]) -> list[Instruction]:
-    """Load the source address; a section for each rule, skipped by other hosts; pass what met none."""
+def _program(rules: Mapping[str, Rule], others: Verdict) -> list[Instruction]:
+    """Load the source address; a section for each rule, skipped by other hosts; then what is for all of these."""
     program, room = [(_LOAD_WORD, 0, 0, _SOURCE_ADDRESS)], MOST_PORTS
-    for rule in rules[:MOST_RULES]:
-        ports = rule.ports[:room]
-        room -= len(ports)
+    for host, rule in rules.items():
+        if room < 1:
+            break
+        ports = list(islice(rule.ports.items(), room))
+        room -= max(1, len(ports))
         section = [(_LOAD_HALF, 0, 0, _SOURCE_PORT)]
-        for port in ports:
-            section += [(_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _PASS if rule.besides else _DROP)]
-        section.append((_RETURN, 0, 0, _DROP if rule.besides else _PASS))
+        for port, verdict in ports:
+            ending = _ending(verdict)
+            section += [(_JUMP_EQUAL, 0, len(ending), port), *ending]
+        section += _ending(rule.others)
         # A conditional jump reaches 255 instructions only.
-        program += [(_JUMP_EQUAL, 1, 0, int(ipaddress.IPv4Address(rule.host))), (_JUMP, 0, 0, len(section)), *section]
-    return [*program, (_RETURN, 0, 0, _PASS)]
+        program += [(_JUMP_EQUAL, 1, 0, int(ipaddress.IPv4Address(host))), (_JUMP, 0, 0, len(section)), *section]
+    return [*program, *_ending(others)]
+
+
+def _ending(verdict: Verdict) -> list[Instruction]:
+    passed, dropped = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
+    if verdict is Verdict.SAMPLE:
+        return [(_LOAD_WORD, 0, 0, _RANDOM), (_JUMP_NOT_LESS, 0, 1, 2**32 // SAMPLED), dropped, passed]
+    return [passed if verdict is Verdict.PASS else dropped]

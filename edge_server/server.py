@@ -230,7 +230,7 @@ class EdgeServer:
 
         repository.watch(serve_frames)
         admission = Admission(settings.noise_rate, settings.device_limit, clock)
-        self._udp = UdpDoor(self._gateway, datagrams, reading, admission)
+        self._udp = UdpDoor(self._gateway, datagrams, reading, admission, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
         self._app = AdminApi(

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         512, ge=1, le=1_000_000, description="unanswered requests of one device; above: RESOURCE_EXHAUSTED"
     )
     noise_rate: float = Field(
-        100, ge=1, le=1e6, description="unreadable or unwelcome datagrams of one address and port, per second; above: dropped unread"
+        50, ge=1, le=1e6, description="unreadable or unwelcome datagrams of one address and port, per second; above: dropped unread"
     )
     max_message_bytes: int = Field(65536, ge=1024, le=4_000_000, description="largest request, any transport")
     deadline_s: Seconds = Field(5.0, description="time for a request whose caller gave no deadline, seconds")

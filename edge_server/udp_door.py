@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from edge_server.admission import Admission
+from edge_server.admission import Admission, Source
+from edge_server.blocks import Blocks
 from edge_server.gateway import Gateway, Readers
-from edge_server.kernel_filter import KernelFilter, Rule
+from edge_server.kernel_filter import KernelFilter
 
 READ_BATCH = 256  # frames per pass of the reader
-LOOK_S = 1.0  # how often blocked senders get another chance and the kernel's drops are counted
+LOOK_S = 1.0  # how often the kernel's drops are counted and blocks end
 log = logging.getLogger(__name__)
 
 
@@ -33,13 +35,13 @@ class Sender:
 class UdpDoor(asyncio.DatagramProtocol):
     """Belongs to the event loop's thread; only ``readers.read`` runs on ``executor``."""
 
-    def __init__(self, gateway: Gateway, readers: Readers, executor: Executor, admission: Admission):
+    def __init__(self, gateway: Gateway, readers: Readers, executor: Executor, admission: Admission, clock: Callable[[], float]):
         self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
+        self._blocks = Blocks(clock)
         admission.on_flood = self._block
         self._reading: asyncio.Task | None = None
         self._socket: asyncio.DatagramTransport | None = None
         self._filter: KernelFilter | None = None
-        self._blocked: dict[str, set[int] | None] = {}  # ports by host, None: whatever is not known
         self._looking: asyncio.TimerHandle | None = None
 
     async def open(self, sock: socket.socket) -> None:
@@ -73,24 +75,14 @@ class UdpDoor(asyncio.DatagramProtocol):
         if self._socket is not None:
             self._socket.close()
 
-    def _block(self, host: str, port: int | None) -> None:
-        ports = self._blocked.setdefault(host, set())
-        if port is None:
-            self._blocked[host] = None
-        elif ports is not None:
-            ports.add(port)
-        self._filter.block([self._rule(host, ports) for host, ports in self._blocked.items()])
-
-    def _rule(self, host: str, ports: set[int] | None) -> Rule:
-        if ports is None:
-            return Rule(host, tuple(self._admission.known_ports(host)), besides=True)
-        return Rule(host, tuple(ports), besides=False)
+    def _block(self, source: Source) -> None:
+        self._blocks.add(source)
+        self._filter.follow(*self._blocks.rules(self._admission.known()))
 
     def _look(self) -> None:
         self._count_dropped()
-        if self._blocked:
-            self._blocked.clear()
-            self._filter.block(())
+        self._blocks.forget()
+        self._filter.follow(*self._blocks.rules(self._admission.known()))
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _count_dropped(self) -> None:

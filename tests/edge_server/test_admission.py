@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_server.admission import BACKLOG, BURST, FLOOD, HOST_SHARE, STRANGERS_PART, STRANGERS_SHARE, Admission
+from edge_server.admission import BACKLOG, BURST, FLOOD, HOST_SHARE, KNOWN_BURST, STRANGERS_PART, STRANGERS_SHARE, Admission, Source
 
 RATE = 100.0
 DEVICE, NOISY = ("10.0.0.1", 5000), ("10.0.0.2", 6000)
@@ -13,8 +13,8 @@ class Door:
 
     def __init__(self, most_known: int = 100):
         self.now = 0.0
-        self.floods: list[tuple[str, int | None]] = []
-        self.admission = Admission(RATE, most_known, lambda: self.now, lambda *flood: self.floods.append(flood))
+        self.floods: list[Source] = []
+        self.admission = Admission(RATE, most_known, lambda: self.now, self.floods.append)
 
     def noise(self, count: int, *addresses) -> int:
         """How many of so many frames, from these addresses in turn, are let in and read."""
@@ -61,13 +61,15 @@ def test_known_senders_are_spared_whatever_strangers_do():
     door.noise(40_000, NOISY, *spoofed)
     for address in (DEVICE, neighbour):
         assert door.noise(100, address) == 100
-    assert list(door.admission.known_ports(NOISY[0])) == [7000]
+    assert list(door.admission.known()) == [neighbour, DEVICE]
 
 
 def test_a_known_sender_is_bounded_too():
     door = Door()
     door.admission.welcome(DEVICE)
     assert door.noise(5000, DEVICE) == BURST
+    door.now += 100
+    assert door.noise(5000, DEVICE) == KNOWN_BURST
     door.now += 1
     assert door.noise(5000, DEVICE) == RATE
 
@@ -83,7 +85,7 @@ def test_the_least_recently_welcome_sender_becomes_a_stranger():
     door = Door(most_known=2)
     for port in (1, 2, 1, 3):
         door.admission.welcome(("10.0.0.1", port))
-    assert list(door.admission.known_ports("10.0.0.1")) == [3, 1]
+    assert list(door.admission.known()) == [("10.0.0.1", 3), ("10.0.0.1", 1)]
 
 
 def test_what_waits_is_bounded_and_read_in_turns():
@@ -91,7 +93,7 @@ def test_what_waits_is_bounded_and_read_in_turns():
     first, second = ("10.0.0.1", 1), ("10.0.0.1", 2)
     for address in (first, second):
         admission.welcome(address)
-    for number in range(1500):
+    for number in range(BURST - 10):
         assert admission.offer(b"%d" % number, first) is None
     for number in range(3):
         assert admission.offer(b"%d" % number, second) is None
@@ -108,7 +110,7 @@ def test_what_waits_is_bounded_and_read_in_turns():
     waiting = 0
     while batch := admission.take(256):
         waiting += len(batch)
-    assert waiting <= BACKLOG + BURST
+    assert waiting <= BACKLOG + KNOWN_BURST
 
 
 def test_strangers_have_a_part_of_each_batch():
@@ -137,6 +139,9 @@ def test_floods_are_told_once_a_second():
     ports = [("10.0.0.3", port) for port in range(1000)]
     door.noise(HOST_SHARE * BURST + 2 * FLOOD, *ports)
     assert door.floods[2:] == [("10.0.0.3", None)]
+    spoofed = [(f"10.1.{number // 200}.{number % 200}", 7) for number in range(20_000)]
+    door.noise(STRANGERS_SHARE * BURST + 2 * FLOOD, *spoofed)
+    assert door.floods[3:] == [(None, None)]
 
 
 def test_one_network_of_ipv6_is_one_host():

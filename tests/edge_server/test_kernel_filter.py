@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
 
-from edge_server.kernel_filter import MOST_PORTS, MOST_RULES, KernelFilter, Rule
+from edge_server.kernel_filter import MOST_PORTS, SAMPLED, KernelFilter, Rule, Verdict
 
+PASS, DROP, SAMPLE = Verdict
 HOSTS = ("127.0.0.2", "127.0.0.2", "127.0.0.3")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter and these loopback addresses are Linux's")
 
@@ -46,29 +48,37 @@ def line() -> Iterator[Line]:
         yield Line(stack)
 
 
-def test_a_port_a_host_and_all_but_some_ports(line: Line):
+def test_ports_hosts_and_others(line: Line):
     first, _, third = line.ports
     for rules, expected in (
-        ([], [0, 1, 2]),
-        ([Rule("127.0.0.2", (first,), besides=False)], [1, 2]),
-        ([Rule("127.0.0.2", (), besides=True)], [2]),
-        ([Rule("127.0.0.2", (first,), besides=True)], [0, 2]),
-        ([Rule("127.0.0.9", (), besides=True), Rule("127.0.0.3", (third,), besides=False)], [0, 1]),
-        ([Rule("127.0.0.3", (first, third), besides=True), Rule("127.0.0.2", (), besides=True)], [2]),
-        ([], [0, 1, 2]),
+        ({}, [0, 1, 2]),
+        ({"127.0.0.2": Rule({first: DROP}, PASS)}, [1, 2]),
+        ({"127.0.0.2": Rule({}, DROP)}, [2]),
+        ({"127.0.0.2": Rule({first: PASS}, DROP)}, [0, 2]),
+        ({"127.0.0.9": Rule({}, DROP), "127.0.0.3": Rule({third: DROP}, PASS)}, [0, 1]),
+        ({"127.0.0.3": Rule({first: PASS, third: DROP}, PASS), "127.0.0.2": Rule({}, DROP)}, []),
+        ({}, [0, 1, 2]),
     ):
-        line.filter.block(rules)
+        line.filter.follow(rules)
         assert line.arrived() == expected
         assert line.filter.dropped() == 3 - len(expected)
 
 
+def test_of_what_is_sampled_a_part_passes(line: Line):
+    line.filter.follow({"127.0.0.2": Rule({line.ports[0]: PASS, line.ports[1]: DROP}, SAMPLE)}, SAMPLE)
+    arrived = Counter(number for _ in range(1000) for number in line.arrived())
+    assert arrived[0] == 1000 and arrived[1] == 0
+    assert 1 <= arrived[2] <= 4 * 1000 // SAMPLED
+
+
 def test_as_many_rules_as_there_is_room_for(line: Line):
-    many = [Rule(f"10.0.0.{number}", (), besides=True) for number in range(MOST_RULES - 1)]
-    ports = tuple(port for port in range(1, 3 * MOST_PORTS) if port not in line.ports)
-    line.filter.block([*many, Rule("127.0.0.2", (*ports, line.ports[0]), besides=True), Rule("127.0.0.3", (), besides=True)])
-    assert line.arrived() == [2]
-    line.filter.block([Rule("127.0.0.2", (*ports[: MOST_PORTS - 1], line.ports[0]), besides=True)])
-    assert line.arrived() == [0, 2]
+    first, second, _ = line.ports
+    hosts = {f"10.0.{number >> 8}.{number & 255}": Rule({}, DROP) for number in range(MOST_PORTS - 1)}
+    line.filter.follow(hosts | {"127.0.0.2": Rule({first: DROP, second: DROP}, PASS), "127.0.0.3": Rule({}, DROP)})
+    assert line.arrived() == [1, 2]
+    ports = dict.fromkeys((port for port in range(1, 3 * MOST_PORTS) if port not in line.ports), PASS)
+    line.filter.follow({"127.0.0.2": Rule({first: PASS} | ports | {second: PASS}, DROP)}, SAMPLE)
+    assert line.arrived()[:1] == [0] and 1 not in line.arrived()
 
 
 def test_what_found_no_room_is_counted_too(line: Line):
@@ -82,5 +92,5 @@ def test_what_found_no_room_is_counted_too(line: Line):
 def test_elsewhere_it_does_nothing():
     with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as sock:
         kernel_filter = KernelFilter(sock)
-        kernel_filter.block([Rule("::1", (), besides=True)])
+        kernel_filter.follow({"::1": Rule({}, DROP)})
         assert kernel_filter.dropped() == 0
