@@ -29,12 +29,14 @@ class Blocks:
         self._clock = clock
         self._blocks: OrderedDict[Source, _Block] = OrderedDict()
 
-    def add(self, source: Source) -> None:
+    def add(self, source: Source) -> float:
+        """Block it from now on; for how many seconds."""
         earlier = self._blocks.pop(source, None)
         seconds = FIRST_S if earlier is None else min(LONGEST_S, 2 * earlier.seconds)
         self._blocks[source] = _Block(self._clock() + seconds, seconds)
         if len(self._blocks) > MOST_BLOCKS:
             self._blocks.popitem(last=False)
+        return seconds
 
     def forget(self) -> None:
         """Those that have been quiet for long enough."""

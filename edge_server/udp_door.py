@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_server.admission import Admission, Source
-from edge_server.blocks import Blocks
+from edge_server.blocks import FIRST_S, Blocks
 from edge_server.gateway import Gateway, Readers
 from edge_server.kernel_filter import KernelFilter
 
@@ -76,7 +76,10 @@ class UdpDoor(asyncio.DatagramProtocol):
             self._socket.close()
 
     def _block(self, source: Source) -> None:
-        self._blocks.add(source)
+        if self._blocks.add(source) == FIRST_S:  # not again while it goes on
+            host, port = source
+            who = "strangers of many addresses" if host is None else f"{host}" if port is None else f"{host}:{port}"
+            log.warning("a flood of frames that cannot be read, from %s: dropped by the kernel for a while", who)
         self._filter.follow(*self._blocks.rules(self._admission.known()))
 
     def _look(self) -> None:

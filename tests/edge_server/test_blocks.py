@@ -35,7 +35,7 @@ def test_who_goes_on_is_blocked_for_longer():
     clock = Clock()
     blocks, seconds = Blocks(clock), FIRST_S
     for _ in range(8):
-        blocks.add(PORT)
+        assert blocks.add(PORT) == seconds
         clock.now += seconds - 0.01
         blocks.forget()
         assert blocks.rules([])[0], seconds

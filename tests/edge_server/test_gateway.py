@@ -200,7 +200,7 @@ async def test_a_frame_shorter_than_a_reply_gets_none(bundle_root: Path, bundle:
         assert sample(server, "weaklink_frames_total", outcome="duplicate") == 1
 
 
-async def test_noise_is_dropped_unread_while_devices_are_answered(bundle_root: Path, bundle: Bundle):
+async def test_noise_is_dropped_unread_while_devices_are_answered(bundle_root: Path, bundle: Bundle, caplog):
     """Of a sender that floods, of its neighbour at the same address and of one elsewhere; each datagram is counted."""
     noise, sent = np.random.default_rng(3).bytes(26), 0
     async with running(bundle_root, noise_rate=1) as (server, at), contextlib.AsyncExitStack() as radios:
@@ -217,6 +217,9 @@ async def test_noise_is_dropped_unread_while_devices_are_answered(bundle_root: P
                     assert read_reply(await honest.reply(), device=number).status == ReplyStatus.ANSWERED
                     sent += 1
         assert flooder.has_heard_nothing()
+        assert [record.message for record in caplog.records if "a flood of frames" in record.message][0].startswith(
+            "a flood of frames that cannot be read, from 127.0.0.2:"
+        )
         await until(lambda: sum(server.metrics.totals(server.metrics.frames).values()) == sent)
         frames = server.metrics.totals(server.metrics.frames)
         assert frames["ok"] == 60 and frames["bad_header"] <= BURST + 60
