@@ -6,8 +6,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from edge_server.histograms import LoopHistogram
 from semantic_codec.errors import WeaklinkError
 
 BER_BUCKETS = ((1e-9, "0"), (1e-3, "1e-3"), (1e-2, "1e-2"), (5e-2, "5e-2"), (1e-1, "1e-1"), (5e-1, "5e-1"))
@@ -35,7 +36,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry):
         self.registry = registry
-        self._children: dict[tuple, Counter | Histogram] = {}
+        self._children: dict[tuple, Counter] = {}
         self.labels: dict[str, tuple[str, ...]] = {}
         """Of each metric that has any, by its name without the suffix."""
 
@@ -43,9 +44,9 @@ class Metrics:
             self.labels[f"weaklink_{name}"] = labels
             return Counter(f"weaklink_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, buckets: tuple, *labels: str) -> Histogram:
+        def histogram(name: str, text: str, buckets: tuple, *labels: str) -> LoopHistogram:
             self.labels[f"weaklink_{name}"] = labels
-            return Histogram(f"weaklink_{name}", text, labels, buckets=buckets, registry=registry)
+            return LoopHistogram(f"weaklink_{name}", text, labels, buckets, registry)
 
         self.requests = counter("requests", "Requests by their one outcome; codec unknown: none was found", "transport", "codec", "outcome")
         self.frames = counter("frames", "Raw frames by what the gateway made of them", "outcome")
@@ -90,8 +91,8 @@ class Metrics:
                 totals[outcome] = totals.get(outcome, 0) + int(sample.value)
         return totals
 
-    def observe(self, metric: Histogram, value: float, *labels: str) -> None:
-        self._child(metric, labels).observe(value)
+    def observe(self, metric: LoopHistogram, value: float, *labels: str) -> None:
+        metric.labels(*labels).observe(value)
 
     def observe_stages(self, queue: float, decode: float, tail: float, total: float) -> None:
         """Seconds per stage of one answered request."""
@@ -106,7 +107,7 @@ class Metrics:
         if correct:
             right.inc()
 
-    def _child(self, metric: Counter | Histogram, labels: tuple[str, ...]) -> Counter | Histogram:
+    def _child(self, metric: Counter, labels: tuple[str, ...]) -> Counter:
         key = (metric, labels)
         child = self._children.get(key)
         if child is None:
