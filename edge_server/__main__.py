@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import uvloop
 from prometheus_client import disable_created_metrics
 
+from edge_server.log_format import set_up_logs
 from edge_server.server import Addresses, EdgeServer
 from edge_server.settings import load_settings
 from semantic_codec.errors import WeaklinkError
@@ -21,11 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 after a drained shutdown; 2 where a setting, a bundle folder or a port cannot work."""
     try:
         settings = load_settings(argv)
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        set_up_logs(settings.log_format, settings.log_level)
         disable_created_metrics()  # a second series per counter, of no use to a PromQL rate
         uvloop.run(EdgeServer(settings).run(_announce))
     except WeaklinkError as error:

@@ -24,6 +24,7 @@ from operator import attrgetter
 from typing import Any
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
+from edge_server.log_format import set_up_logs
 from semantic_codec.bundle import load_bundle
 from semantic_codec.errors import BundleError, ConfigError, WeaklinkError
 
@@ -104,12 +105,12 @@ def serve_bundles(engine: Engine, control: socket.socket) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m edge_server.engine_process DATA_FD CONTROL_FD RUNTIME THREADS``; started by the server only."""
-    data_fd, control_fd, runtime, threads = sys.argv[1:] if argv is None else argv
+    """``python -m edge_server.engine_process DATA_FD CONTROL_FD RUNTIME THREADS LOG_FORMAT``; started by the server only."""
+    data_fd, control_fd, runtime, threads, log_format = sys.argv[1:] if argv is None else argv
     # Whoever stops the server stops its whole group; the answers under way are still wanted then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs(log_format)
     data, control = socket.socket(fileno=int(data_fd)), socket.socket(fileno=int(control_fd))
     engine = Engine((), runtime, int(threads))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_server.access import caller_name, check_speaks_for
 from edge_server.devices import DeviceTable, RememberedAnswer
@@ -13,6 +13,7 @@ from edge_server.jobs import Call, Job
 from edge_server.metrics import Metrics, error_label
 from edge_server.repository import Repository, ServedCodec
 from edge_server.scheduler import Scheduler, deadline_passed
+from edge_server.trace_context import TRACEPARENT
 from semantic_codec.bundle import Level
 from semantic_codec.errors import EncoderMismatch, InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Inference:
-    """The one way from a :class:`Call` to its end. Belongs to the event loop's thread."""
+    """The one way from a :class:`Call` to its end. Belongs to the event loop's thread.
+
+    ``observers`` are told of each job that ended, in their order.
+    """
 
     def __init__(
         self,
@@ -34,11 +38,13 @@ class Inference:
         clock: Callable[[], float],
         deadline_s: float,
         most_in_flight: int,
+        observers: Sequence[Callable[[Job], None]] = (),
     ):
         self._repository, self._devices, self._metrics = repository, devices, metrics
         self._clock, self._deadline_s = clock, deadline_s
         self._most_in_flight = most_in_flight
         self._in_flight: Counter[str] = Counter()
+        self._observers = tuple(observers)
         self._scheduler: Scheduler | None = None
 
     def connect(self, scheduler: Scheduler) -> None:
@@ -51,6 +57,8 @@ class Inference:
         ``refusal`` is what the transport already found wrong with the call.
         """
         now = self._clock()
+        if self._observers:
+            call.traceparent = TRACEPARENT.get()
         job = Job(call, done, now, now + self._deadline_s if call.deadline is None else call.deadline)
         try:
             if refusal is not None:
@@ -83,6 +91,8 @@ class Inference:
                 self._account(job)
             codec = job.served.name if job.served else "unknown"
             self._metrics.count(self._metrics.requests, job.call.transport, codec, outcome(job))
+            for observe in self._observers:
+                observe(job)
             job.done(job)
         except Exception:  # a transport that fails to take its answer must not stop the others
             log.exception("an answer could not be delivered over %s", job.call.transport)

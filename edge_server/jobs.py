@@ -15,7 +15,7 @@ DEADLINE_SLACK = 0.02  # seconds; a call cancelled this close to its deadline wa
 @dataclass(slots=True)
 class Call:
     """A request as it came, unchecked. ``ber`` None: not known; ``level`` None: by length; ``deadline`` on the server's
-    monotonic clock, None: the server's default; ``erased`` pairs of first bit and bit count."""
+    monotonic clock, None: the server's default; ``erased`` pairs of first bit and bit count; ``traceparent`` only where somebody looks at it."""
 
     transport: str
     bitstream: bytes
@@ -31,6 +31,7 @@ class Call:
     encoder_hash: bytes = b""
     request_id: str = ""
     deadline: float | None = None
+    traceparent: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -49,8 +49,16 @@ class LocalLane:
 class EngineLane:
     """One engine process. :meth:`add` and :meth:`remove` may be called from any thread, also before :meth:`start`."""
 
-    def __init__(self, runtime: str, threads: int, on_death: Callable[[], None], on_return: Callable[[], None]):
+    def __init__(
+        self,
+        runtime: str,
+        threads: int,
+        on_death: Callable[[], None],
+        on_return: Callable[[], None],
+        log_format: str = "text",
+    ):
         self._runtime, self._threads, self._on_death, self._on_return = runtime, threads, on_death, on_return
+        self._log_format = log_format
         self._bundles: dict[tuple, tuple] = {}  # what a new process has to be told
         self._lock = threading.Lock()  # of the control socket and what goes with it
         self.alive = False
@@ -148,7 +156,7 @@ class EngineLane:
         with data, control:
             command = [sys.executable, "-m", "edge_server.engine_process", str(data.fileno()), str(control.fileno())]
             self._process = subprocess.Popen(
-                [*command, self._runtime, str(self._threads)],
+                [*command, self._runtime, str(self._threads), self._log_format],
                 pass_fds=(data.fileno(), control.fileno()),
                 stdin=subprocess.DEVNULL,
             )

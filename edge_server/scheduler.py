@@ -144,7 +144,8 @@ class Scheduler:
         except Unavailable as error:
             return error
         except Exception as error:  # whatever a network may raise: these requests fail, the server goes on
-            log.exception("the engine failed on a batch of %d", len(batch))
+            known = [job.call.request_id for job in batch if job.call.request_id]
+            log.exception("the engine failed on a batch of %d", len(batch), extra={"request_ids": known})
             return WeaklinkError(
                 f"the engine failed on a batch of {len(batch)}: {error!r}",
                 allowed="an answer",

@@ -29,9 +29,11 @@ from edge_server.exposure import check_exposure, lets_clients_load
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grpc_door import GrpcDoor
+from edge_server.http2.grpc_call import Metadata
 from edge_server.http_api import AdminApi
 from edge_server.infer_calls import HARD_LIMIT, InferCalls
 from edge_server.inference import Inference
+from edge_server.jobs import Job
 from edge_server.keyring import Keyring
 from edge_server.lanes import EngineLane, Engines, Lane, LocalLane
 from edge_server.metrics import Metrics
@@ -41,6 +43,7 @@ from edge_server.oip.http_api import OpenInferenceHttp
 from edge_server.oip.service import OpenInference
 from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
+from edge_server.request_log import RequestLog
 from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import SERVICE, EdgeService
@@ -48,6 +51,7 @@ from edge_server.settings import Settings
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
+from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc
 from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
 from edge_server.udp_door import UdpDoor
@@ -184,8 +188,9 @@ class EdgeServer:
             roots, engine, repository, partial(self.metrics.count, self.metrics.reloads, "bundles")
         )
         devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
+        self._observers = self._open_observers()
         inference = Inference(
-            repository, devices, self.metrics, clock, settings.deadline_s, settings.device_in_flight
+            repository, devices, self.metrics, clock, settings.deadline_s, settings.device_in_flight, self._observers
         )
         self._scheduler = Scheduler(
             lanes,
@@ -254,6 +259,19 @@ class EdgeServer:
         self._open_inference = OpenInferenceGrpc(open_inference, settings.max_message_bytes)
         OpenInferenceHttp(open_inference, settings.max_message_bytes).add_to(self._app)
 
+    def _open_observers(self) -> list[Callable[[Job], None]]:
+        """Who is told of each request's end; empty unless asked for, since it is paid for by each."""
+        settings, observers = self._settings, []
+        if settings.otlp_endpoint is not None:
+            from edge_server.traces import Traces  # of an extra that few install
+
+            traces = Traces(settings.otlp_endpoint, self._clock)
+            self._closers.push_async_callback(asyncio.to_thread, traces.close)
+            observers.append(traces)
+        if settings.log_requests != "none":
+            observers.append(RequestLog(everything=settings.log_requests == "all"))
+        return observers
+
     def _open_engine(self) -> tuple[Engine | Engines, Sequence[Lane]]:
         """What holds the bundles' networks, and where it computes."""
         settings = self._settings
@@ -265,15 +283,19 @@ class EdgeServer:
 
         died, came_back = self.metrics.engine_deaths.inc, lambda: self._scheduler.wake()
         threads = settings.compute_threads
-        lanes = [EngineLane(settings.runtime, threads, died, came_back) for _ in range(settings.engines)]
+        lanes = [
+            EngineLane(settings.runtime, threads, died, came_back, settings.log_format)
+            for _ in range(settings.engines)
+        ]
         self._engines = Engines(lanes)
         self._closers.push_async_callback(self._engines.close)
         return self._engines, lanes
 
     async def _open_grpc(self) -> str:
         settings = self._settings
+        interceptors = [] if self._access is None else [GrpcAccess(self._access)]
         server = grpc.aio.server(
-            interceptors=() if self._access is None else (GrpcAccess(self._access),),
+            interceptors=[*interceptors, GrpcTraceContext()] if self._observers else interceptors,
             options=[("grpc.max_receive_message_length", HARD_LIMIT)],
         )
         self._service.register(server)
@@ -291,11 +313,21 @@ class EdgeServer:
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         sock = _bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
-        admit = {} if self._access is None else {"admit": self._access.admit_grpc}
-        door = GrpcDoor(hot, upstream, patience_s=settings.client_timeout_s, **admit)
+        door = GrpcDoor(hot, upstream, self._admit_grpc(), settings.client_timeout_s)
         await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(door.close)
         return _join(settings.host, sock.getsockname()[1])
+
+    def _admit_grpc(self) -> Callable[[str, Metadata], None]:
+        access = self._access.admit_grpc if self._access is not None else lambda method, metadata: None
+        if not self._observers:
+            return access
+
+        def admit(method: str, metadata: Metadata) -> None:
+            enter_grpc(metadata)
+            access(method, metadata)
+
+        return admit
 
     async def _open_udp(self) -> str | None:
         settings = self._settings
@@ -330,7 +362,8 @@ class EdgeServer:
     async def _open_http(self) -> str:
         settings = self._settings
         sock = _bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
-        app = self._app if self._access is None else HttpAccess(self._app, self._access)
+        app = HttpTraceContext(self._app) if self._observers else self._app
+        app = app if self._access is None else HttpAccess(app, self._access)
         config = uvicorn.Config(
             app,
             http=partial(TimedHttp, settings.client_timeout_s),

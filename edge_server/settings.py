@@ -86,6 +86,13 @@ class Settings(BaseSettings):
         None, description="whether clients may load and unload bundles; none: where tokens are asked for, or on loopback"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["text", "json"] = Field("text", description="lines of the log: text, or json objects")
+    log_requests: Literal["none", "failed", "all"] = Field(
+        "none", description="requests that get a line in the log: none, those that failed, or all"
+    )
+    otlp_endpoint: str | None = Field(
+        None, pattern="^https?://", description="OpenTelemetry collector, say http://host:4317, that gets traces over gRPC; none: no traces"
+    )
 
     @field_validator("bundles", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_server.inference import MAX_NAME
 from edge_server.jobs import Call, Job
 from edge_server.repository import ServedCodec
 from semantic_codec.errors import InvalidRequest, NotFound
@@ -144,7 +145,8 @@ def to_calls(request: InferRequest, served: ServedCodec, transport: str, deadlin
             tasks,
             top_k,
             encoder_hash,
-            deadline=deadline,
+            request.id[:MAX_NAME],
+            deadline,
         )
         for place, bitstream in enumerate(bitstreams)
     ]
