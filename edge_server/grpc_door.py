@@ -104,6 +104,23 @@ class Relay(GrpcCall):
     def cancelled(self) -> None:
         self._task.cancel()
 
+    async def _call(self, channel: grpc.aio.Channel) -> grpc.aio.Call:
+        """One message that came with the end is not passed on as a stream: where a refusal comes while grpcio still
+        writes one, its client tells INTERNAL in place of the refusal."""
+        path, options = self.head.path, {"timeout": self.head.timeout_s, "metadata": self.head.metadata}
+        requests = self._requests()
+        first = await anext(requests, None)
+        if first is not None and self.read_all and not self._held:
+            return channel.unary_stream(path)(first, **options)
+
+        async def all_of_them() -> AsyncIterator[bytes]:
+            if first is not None:
+                yield first
+                async for body in requests:
+                    yield body
+
+        return channel.stream_stream(path)(all_of_them(), **options)
+
     async def _requests(self) -> AsyncIterator[bytes]:
         while not self.stream.closed:
             self._changed.clear()
@@ -115,9 +132,8 @@ class Relay(GrpcCall):
                 await self._changed.wait()
 
     async def _pass_on(self, channel: grpc.aio.Channel) -> None:
-        method = channel.stream_stream(self.head.path)
-        call = method(self._requests(), timeout=self.head.timeout_s, metadata=self.head.metadata)
         with contextlib.suppress(asyncio.CancelledError):
+            call = await self._call(channel)
             try:
                 self.begin(list(await call.initial_metadata()))
                 async for body in call:
