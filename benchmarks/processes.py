@@ -27,6 +27,13 @@ def memory_mb(process: int) -> float:
     return kilobytes / 1e3
 
 
+def busy_s() -> float:
+    """Processor time of everything on this machine so far, seconds."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    idle, waiting = fields[3:5]
+    return (sum(fields[:8]) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
 def cpu_s(process: int) -> float:
     """Processor time of the family so far, seconds."""
     ticks = 0

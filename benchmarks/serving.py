@@ -6,8 +6,8 @@
     engine        the same networks without any server, in batches of CONCURRENCY: the limit
 
 HTTP/1.1 and gRPC closed loops are h2load's, everything else a small client's; the load generator's share of a core is
-in every row. A server that cannot be started is in the table as not measured. Rows of servers that are not named stay
-as they are in the JSON file, so that a run may be made in parts.
+in every row, and so is what the rest of the machine took. A server that cannot be started is in the table as not
+measured. Rows of servers that are not named stay as they are in the JSON file, so that a run may be made in parts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import clients, h2load
 from benchmarks.h2load import Load
-from benchmarks.processes import cpu_s, memory_mb
+from benchmarks.processes import busy_s, cpu_s, memory_mb
 from benchmarks.serving_servers import RIVALS, Question, Server, answer_bytes, questions, start_rival, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
@@ -43,10 +43,12 @@ SERVERS = ("weaklink", *RIVALS, "engine")
 CAPACITY_AT = 64
 """Concurrency whose closed loop is the capacity that the open loop's loads are shares of."""
 OPEN_CLIENTS = 64
-FRAMES_OF_A_DEVICE = 1000  # until it begins again: far more than the edge remembers as possible duplicates
+FRAMES = 30_000  # of all devices together, until they begin again; but of each
+LEAST_FRAMES, MOST_FRAMES = 150, 4000  # beyond what the edge takes for duplicates, and within the sequence's bits
 COLUMNS = (
     "server", "protocol", "bundle", "loop", "concurrency", "load_percent", "ber", "requests_per_s", "latency_p50_ms",
-    "latency_p99_ms", "latency_p999_ms", "memory_mb", "server_cpu_percent", "load_cpu_percent", "failed",
+    "latency_p99_ms", "latency_p999_ms", "memory_mb", "server_cpu_percent", "load_cpu_percent", "others_cpu_percent",
+    "failed",
 )  # fmt: skip
 
 
@@ -92,15 +94,15 @@ class Bench:
         for ber in UDP_BERS:
             for count in self._concurrency:
                 senders = [
-                    clients.UdpClient(("127.0.0.1", server.ports["udp"]), self._damaged(bundle, next(devices), ber))
-                    for _ in range(count)
+                    clients.UdpClient(("127.0.0.1", server.ports["udp"]), frames)
+                    for frames in (self._damaged(bundle, next(devices), ber, FRAMES // count) for _ in range(count))
                 ]
                 yield self._row(fixed | {"concurrency": count, "ber": ber}, server, lambda: self._run(senders))
                 for sender in senders:
                     sender.sock.close()
 
-    def _damaged(self, bundle: Bundle, device: int, ber: float) -> Iterator[bytes]:
-        """A device's frames, one sequence number after the other, made as they are needed but for the costly part."""
+    def _damaged(self, bundle: Bundle, device: int, ber: float, count: int) -> Iterator[bytes]:
+        """A device's frames, one sequence number after the other, and again."""
         rng, level = np.random.default_rng((self._seed, device)), bundle.manifest.levels[-1]
         made = [
             np.frombuffer(
@@ -111,7 +113,7 @@ class Bench:
                 ),
                 np.uint8,
             )
-            for sequence in range(FRAMES_OF_A_DEVICE)
+            for sequence in range(min(max(count, LEAST_FRAMES), MOST_FRAMES))
         ]
         flips = np.packbits(rng.random((len(made), 8 * len(made[0]))) < ber, axis=1)
         return itertools.cycle([(frame ^ flip).tobytes() for frame, flip in zip(made, flips)])
@@ -134,10 +136,16 @@ class Bench:
 
     def _row(self, fixed: dict[str, Any], server: Server, measure: Callable[[], Load]) -> dict[str, Any]:
         process = server.process.pid
-        used, started = cpu_s(process), time.monotonic()
+        busy, used, started = busy_s(), cpu_s(process), time.monotonic()
         load = measure()
-        share = (cpu_s(process) - used) / (time.monotonic() - started)
-        return fixed | figures(load) | {"memory_mb": memory_mb(process), "server_cpu_percent": 100 * share}
+        busy, used, wall = busy_s() - busy, cpu_s(process) - used, time.monotonic() - started
+        return {
+            **fixed,
+            **figures(load),
+            "memory_mb": memory_mb(process),
+            "server_cpu_percent": 100 * used / wall,
+            "others_cpu_percent": max(0.0, 100 * (busy - used) / wall - 100 * load.cpu_share),
+        }
 
 
 def figures(load: Load) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.processes import cpu_s, memory_mb
+from benchmarks.processes import busy_s, cpu_s, memory_mb
 from edge_server.engine import Engine, EngineRequest
 from semantic_codec.bundle import Bundle, find_bundle
 
@@ -25,11 +25,11 @@ def measure(bundle: Bundle, batch: int, seconds: float, threads: int) -> dict[st
     requests = [EngineRequest(bundle.manifest.name, 0, level.number, bytes(level.payload_bytes), BER)] * batch
     for _ in range(5):
         engine.infer(requests)
-    times, used, started = [], cpu_s(os.getpid()), time.perf_counter()
+    times, busy, used, started = [], busy_s(), cpu_s(os.getpid()), time.perf_counter()
     while (before := time.perf_counter()) - started < seconds:
         engine.infer(requests)
         times.append(time.perf_counter() - before)
-    wall = time.perf_counter() - started
+    wall, used, busy = time.perf_counter() - started, cpu_s(os.getpid()) - used, busy_s() - busy
     p50, p99, p999 = np.percentile(times, (50, 99, 99.9)) * 1e3
     return {
         "server": "engine",
@@ -42,7 +42,8 @@ def measure(bundle: Bundle, batch: int, seconds: float, threads: int) -> dict[st
         "latency_p99_ms": p99,
         "latency_p999_ms": p999,
         "memory_mb": memory_mb(os.getpid()),
-        "server_cpu_percent": 100 * (cpu_s(os.getpid()) - used) / wall,
+        "server_cpu_percent": 100 * used / wall,
+        "others_cpu_percent": max(0.0, 100 * (busy - used) / wall),
         "failed": 0,
     }
 
