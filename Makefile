@@ -67,6 +67,10 @@ bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/re
 bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/results
 	$(RUN) -m benchmarks links --json benchmarks/results/links.json $(ARGS)
 
+.PHONY: bench-overload
+bench-overload: $(STAMP) ## answers under ten times the capacity for a minute, into benchmarks/results
+	$(RUN) -m benchmarks overload --json benchmarks/results/overload.json $(ARGS)
+
 .PHONY: bench-flood
 bench-flood: $(STAMP) ## answers of honest devices under a flood of noise, into benchmarks/results
 	$(RUN) -m benchmarks flood --json benchmarks/results/flood.json $(ARGS)

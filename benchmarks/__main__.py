@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "frames": ("benchmarks.frames", "header loss and decoding speed of the frame over BER and bursts"),
     "latency": ("benchmarks.latency", "time to answer and transmit energy per image, against raw images, JPEG and no link"),
     "links": ("benchmarks.links", "accuracy through whole links, with the true, the estimated and no BER"),
+    "overload": ("benchmarks.overload", "answers of an edge node that gets ten times what it can answer"),
     "rivals": ("benchmarks.rivals.command", "the codec against FEC, JPEG, WebP, the raw image and the device alone"),
     "serial": ("benchmarks.serial", "frames found on a noisy serial line, and frames found in noise"),
     "serving": ("benchmarks.serving", "requests/s, latency and memory against other model servers hosting the same engine"),
