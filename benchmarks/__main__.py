@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "overload": ("benchmarks.overload", "answers of an edge node that gets ten times what it can answer"),
     "rivals": ("benchmarks.rivals.command", "the codec against FEC, JPEG, WebP, the raw image and the device alone"),
     "serial": ("benchmarks.serial", "frames found on a noisy serial line, and frames found in noise"),
+    "growth": ("benchmarks.growth", "what a request costs as devices, bundles and the queue grow"),
     "serving": ("benchmarks.serving", "requests/s, latency and memory against other model servers hosting the same engine"),
     "runtimes": ("benchmarks.runtimes", "speed and accuracy of the edge node's runtimes and precisions"),
 }

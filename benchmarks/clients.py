@@ -83,12 +83,12 @@ class Http1Client:
 class GrpcClient:
     """One call at a time on a connection that is kept open; or, with ``width``, the messages of one streaming call."""
 
-    def __init__(self, address: tuple[str, int], path: str, message: bytes, width: int | None = None):
+    def __init__(self, address: tuple[str, int], path: str, messages: Iterator[bytes], width: int | None = None):
         self.sock, self.width = _connect(address), width or 1
         self._streams = width is not None
         headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "edge")]
         self._head = write_headers([*headers, ("content-type", "application/grpc"), ("te", "trailers")])
-        self._message = struct.pack(">BI", 0, len(message)) + message
+        self._messages = messages
         self._stream, self._held, self._left = -1, b"", 0
         self._answered, self.failed, self.body_bytes = False, 0, 0
         self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, _INITIAL_WINDOW) + window_update(0, LARGEST_WINDOW - 65_535))
@@ -97,12 +97,14 @@ class GrpcClient:
             self.sock.sendall(frame(HEADERS, END_HEADERS, 1, self._head))
 
     def send(self) -> None:
+        message = next(self._messages)
+        message = struct.pack(">BI", 0, len(message)) + message
         if self._streams:
-            self.sock.sendall(frame(DATA, 0, 1, self._message))
+            self.sock.sendall(frame(DATA, 0, 1, message))
             return
         self._stream += 2
-        call = frame(HEADERS, END_HEADERS, self._stream, self._head) + frame(DATA, END_STREAM, self._stream, self._message)
-        self.sock.sendall(call)
+        head = frame(HEADERS, END_HEADERS, self._stream, self._head)
+        self.sock.sendall(head + frame(DATA, END_STREAM, self._stream, message))
 
     def received(self) -> int:
         data, place, ended = self._held + self.sock.recv(262_144), 0, 0
@@ -115,7 +117,7 @@ class GrpcClient:
             if kind == DATA:
                 self._answered = True
                 self.body_bytes += end - begin
-                ended += self._streams and self._messages(data[begin:end])
+                ended += self._streams and self._answers(data[begin:end])
             elif kind == HEADERS and flags & END_STREAM:
                 if self._streams:
                     raise ConnectionError("the server ended the stream")
@@ -128,7 +130,7 @@ class GrpcClient:
         self._held = data[place:]
         return ended
 
-    def _messages(self, data: bytes) -> int:
+    def _answers(self, data: bytes) -> int:
         """A frame of ours holds one message; of a message in several, the first says how long it is."""
         if self._left:
             self._left -= len(data)

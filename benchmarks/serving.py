@@ -83,7 +83,7 @@ class Bench:
         path = question.path + "Stream"
         fixed = {"server": "weaklink stream", "protocol": "grpc", "bundle": bundle.manifest.name, "loop": "closed"}
         for count in self._concurrency:
-            client = clients.GrpcClient(("127.0.0.1", question.port), path, question.body, width=count)
+            client = clients.GrpcClient(("127.0.0.1", question.port), path, itertools.repeat(question.body), width=count)
             with client.sock:
                 yield self._row(fixed | {"concurrency": count}, server, lambda: self._run([client]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -67,8 +68,10 @@ class Question:
         return struct.pack(">BI", 0, len(self.body)) + self.body if self.is_grpc else self.body
 
     def client(self) -> GrpcClient | Http1Client:
-        kind = GrpcClient if self.is_grpc else Http1Client
-        return kind(("127.0.0.1", self.port), self.path, self.body)
+        address = ("127.0.0.1", self.port)
+        if self.is_grpc:
+            return GrpcClient(address, self.path, itertools.repeat(self.body))
+        return Http1Client(address, self.path, self.body)
 
 
 @dataclass
@@ -91,11 +94,11 @@ class Server:
             self.process.stdout.close()
 
 
-def start_weaklink(codecs: list[Bundle], engines: int, threads: int, log: Path) -> Server:
-    """``weaklink serve`` as it is by default, but for the engines and their threads."""
-    settings = {"grpc_port": 0, "http_port": 0, "udp_port": 0, "engines": engines, "threads": threads}
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    flags.append(f"--bundles={os.pathsep.join(sorted({str(bundle.folder.parents[1]) for bundle in codecs}))}")
+def start_weaklink(codecs: list[Bundle], engines: int, threads: int, log: Path, **settings: Any) -> Server:
+    """``weaklink serve`` as it is by default, but for the engines, their threads, and ``settings``."""
+    roots = os.pathsep.join(sorted({str(bundle.folder.parents[1]) for bundle in codecs}))
+    chosen = {"grpc_port": 0, "http_port": 0, "udp_port": 0, "engines": engines, "threads": threads, "bundles": roots}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (chosen | settings).items()]
     process = _start([sys.executable, "-m", "weaklink", "serve", *flags], {}, log, subprocess.PIPE)
     ready = process.stdout.readline()
     if not ready:

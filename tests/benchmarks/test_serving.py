@@ -74,7 +74,7 @@ def test_answers_in_pieces():
     assert not http._is_whole(chunked, b"1\r\na\r\n") and http._is_whole(chunked, b"1\r\na\r\n0\r\n\r\n")
     grpc = GrpcClient.__new__(GrpcClient)
     grpc._left = 0
-    assert [grpc._messages(part) for part in (b"\0\0\0\0\3a", b"b", b"c", b"\0\0\0\0\0")] == [False, False, True, True]
+    assert [grpc._answers(part) for part in (b"\0\0\0\0\3a", b"b", b"c", b"\0\0\0\0\0")] == [False, False, True, True]
 
 
 def test_the_wait_for_a_free_client_counts(server: Server, bundle: Bundle):

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.growth import main
+from semantic_codec.errors import ConfigError
+
+
+def test_the_table(tmp_path: Path):
+    file = tmp_path / "growth.json"
+    small = ["--devices", "3", "--bundles", "2", "--queue-s", "0.5", "--seconds", "0.5"]
+    assert main([*small, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["grows"], row["count"]) for row in rows] == [
+        ("devices", 3), ("bundles, one asked", 2), ("bundles, all asked", 2), ("seconds of a full queue", 0.5)
+    ]  # fmt: skip
+    assert all(row["answered_per_s"] > 0 and row["memory_mb"] > 10 for row in rows)
+    assert all(row["server_cpu_us_per_request"] > 0 for row in rows)
+    assert [row["refused_per_s"] > 0 for row in rows] == [False, False, False, True]
+
+
+def test_what_cannot_be(tmp_path: Path):
+    with pytest.raises(ConfigError, match="bundles"):
+        main(["--bundles", "64", "--json", str(tmp_path / "x.json")])
