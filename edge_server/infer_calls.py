@@ -21,6 +21,8 @@ from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 TRANSPORT = "grpc"
+TURN = 64  # messages of all streams in one turn of the event loop: engines are not to wait for what a flood brings
+SHARE = 16  # of one of them
 HARD_LIMIT = 4 << 20  # bytes of a message; above, it is not even read
 
 
@@ -43,6 +45,7 @@ class InferCalls:
         self._parse = parser(edge_pb2.InferRequest, max_message_bytes)
         self._stream_limit, self._streams_of = stream_limit, Counter[str]()
         self._open: set[UnaryInfer | StreamInfer] = set()
+        self._turns: dict[StreamInfer, None] = {}  # streams with messages to be read, in the order of their turns
         self._idle = asyncio.Event()
         self.draining = False
 
@@ -70,6 +73,22 @@ class InferCalls:
         self._open.discard(call)
         if not self._open:
             self._idle.set()
+
+    def take_turns(self, stream: StreamInfer) -> None:
+        """Have the stream read its messages, soon."""
+        if not self._turns:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._turns[stream] = None
+
+    def _turn(self) -> None:
+        """The streams one after the other, until so many messages are read."""
+        taken = 0
+        while self._turns and taken < TURN:
+            stream = next(iter(self._turns))
+            del self._turns[stream]
+            taken += stream.read(SHARE)
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def enter_stream(self, call: StreamInfer, owner: str) -> None:
         """LimitReached: the owner has enough of them."""
@@ -155,7 +174,6 @@ class StreamInfer(GrpcCall):
         self._calls = calls
         self._deadline = calls.deadline(head)
         self._context = contextvars.copy_context()
-        self._looking = False
         self._jobs: set[Job] = set()
         self._unanswered = 0
         self._owner = caller_name() or stream.connection.peer
@@ -165,16 +183,25 @@ class StreamInfer(GrpcCall):
             self.refuse(error)
 
     def look(self) -> None:
-        """Take the messages that there is room for; end the call where it is over."""
-        if self._looking:  # a refusal is answered before submit returns: the loop that called it goes on
-            return
-        self._looking = True
+        self._calls.take_turns(self)
+
+    def read(self, most: int) -> int:
+        """Take up to ``most`` of the messages that there is room for, and return how many; end the call where it is
+        over."""
+        taken = 0
         while self._has_room() and (body := self.next_message()) is not None:
+            taken += 1
             self._unanswered += 1
             job = self._context.run(self._calls.submit, body, self._deadline, self._done)
             if job.error is None:
                 self._jobs.add(job)
-        self._looking = False
+            if taken == most:
+                self._calls.take_turns(self)
+                return taken
+        self._end_if_over()
+        return taken
+
+    def _end_if_over(self) -> None:
         if self._unanswered or self.stream.closed:
             return
         if self._calls.draining:
