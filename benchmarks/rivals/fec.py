@@ -14,10 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.codes import CLASSES, entropy
+from benchmarks.rivals.codes import CLASSES, entropy, frame_error
 
 WORDS = 1000
 """Random words per calibration."""
+ERROR_FREE = 1e-3
+"""Decided bits that are wrong less often than this are told as error-free."""
+HOPELESS = 0.9999
+"""Where the best code of that length would lose so many words, decoding is not tried."""
 CALIBRATION_SEED = 7919
 """Added to the seed of the flips: the calibration must not see those that it is judged by."""
 
@@ -32,8 +36,13 @@ class Received:
     decoded: np.ndarray
 
 
-def residual_ber(code, condition: Condition, seed: int) -> np.ndarray:
-    """How often a decided bit is wrong by trust, float (`CLASSES`,); a class that was hardly seen counts as undecoded."""
+def residual_ber(code, condition: Condition, seed: int) -> np.ndarray | None:
+    """How often a decided bit is wrong by trust, float (`CLASSES`,); None where decoding is hopeless.
+
+    A class that was hardly seen counts as undecoded.
+    """
+    if condition.channel == "bsc" and frame_error(code.info_bits, code.coded_bits, condition.ber) > HOPELESS:
+        return None
     info = np.random.default_rng([seed, CALIBRATION_SEED]).integers(0, 2, (WORDS, code.info_bits), dtype=np.uint8)
     flips, erased = condition.draw(WORDS, code.coded_bits, code.coded_bits, seed + CALIBRATION_SEED, 0)
     decoded = code.decode(code.encode(info) ^ flips, erased, condition.ber)
@@ -41,20 +50,25 @@ def residual_ber(code, condition: Condition, seed: int) -> np.ndarray:
     bits = code.info_bits * np.bincount(decoded.trust, minlength=CLASSES)
     # One more word with as many errors as the channel makes: what was never seen is trusted no more than that.
     channel = max(condition.ber, condition.erased / 2)
-    return (errors + channel * code.info_bits) / (bits + code.info_bits)
+    residual = (errors + channel * code.info_bits) / (bits + code.info_bits)
+    return np.where(residual < ERROR_FREE, 0.0, residual)
 
 
-def receive(code, info: np.ndarray, flips: np.ndarray, erased: np.ndarray, ber: float, residual: np.ndarray) -> Received:
+def receive(code, info: np.ndarray, flips: np.ndarray, erased: np.ndarray, ber: float, residual: np.ndarray | None) -> Received:
     """Send ``info`` uint8 (N, k) through ``code`` and the channel's ``flips`` and ``erased`` bool (N, n)."""
     arrived = code.encode(info) ^ flips
-    decoded = code.decode(arrived, erased, ber)
     sent = code.places >= 0
     missing = erased[:, code.places] | ~sent
-    wrong = residual[decoded.trust]
+    systematic = arrived[:, code.places] * sent
+    if residual is None:
+        decided, wrong = systematic, np.full(len(info), 0.5)
+    else:
+        decoded = code.decode(arrived, erased, ber)
+        decided, wrong = decoded.info, residual[decoded.trust]
     trusted = 1 - entropy(wrong) >= (1 - entropy(ber)) * (1 - missing.mean(axis=1))
     return Received(
-        np.where(trusted[:, None], decoded.info, arrived[:, code.places] * sent).astype(np.uint8),
+        np.where(trusted[:, None], decided, systematic).astype(np.uint8),
         np.where(trusted, wrong, ber).clip(0, 0.5),
         missing & ~trusted[:, None],
-        (decoded.info == info).all(axis=1),
+        (decided == info).all(axis=1),
     )
