@@ -56,6 +56,9 @@ class CodeRows:
     def measure(self, conditions: tuple[Condition, ...]) -> None:
         every = rivals(self._bundle, tuple(CODES))
         bounds = rivals(self._bundle, (BOUND,))
+        for size in (1, *(level.payload_bytes for level in self._bundle.manifest.levels)):
+            for ber in BERS:
+                self._local(size, ber)
         for size in (level.payload_bytes for level in reversed(self._bundle.manifest.levels)):
             for condition in conditions:
                 self._ours(size, condition)
@@ -65,9 +68,6 @@ class CodeRows:
                 if condition.channel == "bsc":
                     for rival in (bound for bound in bounds if bound.coded_bytes == size):
                         self._coded(rival, condition)
-        for size in (1, *(level.payload_bytes for level in self._bundle.manifest.levels)):
-            for ber in BERS:
-                self._local(size, ber)
         self._store.row(
             self._parameters("ldpc-5g", "codecs trained for one size each", None, Condition("bsc")),
             lambda: {"accuracy_percent": None},

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the flips (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--stored", action="store_true", help="measure nothing: tables of the rows that are in --json, the others as not measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and go on from those that are there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy against BER")
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
         )  # fmt: skip
     torch.set_num_threads(arguments.threads)
-    store = Store(arguments.json, arguments.seed)
+    store = Store(arguments.json, arguments.seed, measures=not arguments.stored)
     for name in arguments.bundles:
         compare(name, store, arguments)
     found = verdicts(store.rows)

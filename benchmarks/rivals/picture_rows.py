@@ -143,7 +143,8 @@ class PictureRows:
 
 def cheapest(clean: list[tuple[ImageFormat, Row]], kind: str, accuracy_percent: float) -> ImageFormat | None:
     """The format of a kind with the fewest stripped bytes that is at least as accurate; None where none is."""
-    enough = [(row["on_air_bytes"], form) for form, row in clean if form.kind == kind and row["accuracy_percent"] >= accuracy_percent]
+    measured = [(form, row) for form, row in clean if form.kind == kind and row["accuracy_percent"] is not None]
+    enough = [(row["on_air_bytes"], form) for form, row in measured if row["accuracy_percent"] >= accuracy_percent]
     return min(enough, key=lambda pair: pair[0])[1] if enough else None
 
 

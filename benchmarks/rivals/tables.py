@@ -22,7 +22,7 @@ def markdown(rows: list[Row], verdicts: list[Row]) -> str:
             parts += [f"{size} B of payload, accuracy in %:", codes(own, size)]
         parts += ["The device alone, its label repeated to fill the payload:", by_ber([row for row in own if row["family"] == LOCAL])]
         parts += ["Pictures on an error-free link:", pictures(own)]
-        hurt = [row for row in own if row["family"] in PICTURES and "file_on_air_bytes" not in row and row["accuracy_percent"] is not None]
+        hurt = [row for row in own if row["family"] in PICTURES and "file_on_air_bytes" not in row and row.get("on_air_bytes")]
         if hurt:
             repeated = [row for row in hurt if row["variant"].endswith("until whole")]
             parts += ["Repeated until whole, on-air bytes expected:", by_ber(repeated, "on_air_bytes")]
@@ -47,20 +47,21 @@ def codes(rows: list[Row], size: int) -> str:
     heads = [_head(condition.channel, condition.ber, condition.erased) for condition in CONDITIONS]
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        if row.get("payload_bytes") != size or row["family"] in (LOCAL, *PICTURES) or row["accuracy_percent"] is None:
+        if row.get("payload_bytes") != size or row["family"] in (LOCAL, *PICTURES):
             continue
         name = f"{NAMES[row['family']]}, {row['variant']}" if row["family"] in NAMES else f"**ours**, {row['variant']}"
-        lines.setdefault(name, {})[_head(row["channel"], row["ber"], row["erased"])] = f"{row['accuracy_percent']:.2f}"
+        lines.setdefault(name, {})[_head(row["channel"], row["ber"], row["erased"])] = _percent(row["accuracy_percent"])
     return _grid("", heads, lines)
 
 
 def by_ber(rows: list[Row], key: str = "accuracy_percent") -> str:
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        name = ", ".join(filter(None, (PICTURES.get(row["family"], ""), row["variant"], row.get("receiver", ""))))
+        accuracy = key == "accuracy_percent"
+        on_air = f"{row['on_air_bytes']:,.0f} B on air" if accuracy and row.get("on_air_bytes") else ""
+        name = ", ".join(filter(None, (PICTURES.get(row["family"], ""), row["variant"], row.get("receiver", ""), on_air)))
         value = row.get(key)
-        shown = NOT_MEASURED if value is None else f"{value:.2f}" if key == "accuracy_percent" else f"{value:,.0f}"
-        lines.setdefault(name, {})[f"BER {row['ber']:g}"] = shown
+        lines.setdefault(name, {})[f"BER {row['ber']:g}"] = _percent(value) if accuracy or value is None else f"{value:,.0f}"
     return _grid("", [f"BER {ber:g}" for ber in BERS], lines)
 
 
@@ -73,7 +74,7 @@ def pictures(rows: list[Row]) -> str:
             if row["accuracy_percent"] is None:
                 lines[name] = dict.fromkeys(heads, NOT_MEASURED)
             else:
-                values = (f"{row['accuracy_percent']:.2f}", f"{row['on_air_bytes']:,.0f} B", f"{row['file_on_air_bytes']:,.0f} B")
+                values = (_percent(row["accuracy_percent"]), f"{row['on_air_bytes']:,.0f} B", f"{row['file_on_air_bytes']:,.0f} B")
                 lines[name] = dict(zip(heads, values, strict=True))
     return _grid("", heads, lines)
 
@@ -86,6 +87,10 @@ def answers(verdicts: list[Row]) -> str:
         value = NOT_MEASURED if row["value"] is None else f"{row['value']:.2f}"
         lines[row["verdict"]] = dict(zip(heads, (value, "" if row["limit"] is None else f"{row['limit']:g}", shown), strict=True))
     return _grid("question", heads, lines)
+
+
+def _percent(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:.2f}"
 
 
 def _head(channel: str, ber: float, erased: float) -> str:

@@ -35,30 +35,33 @@ def _verdict(text: str, value: float | None, limit: float | None) -> Row:
 def _against_codes(rows: list[Row]) -> Iterable[Row]:
     above: dict[tuple[str, int, str], dict[float, float]] = {}
     for row in rows:
-        if row["channel"] == "bsc" and row.get("ours_above_percent") is not None and row["family"] in (*CODES, GENIE, BOUND):
-            place = (row["family"], row["payload_bytes"], row["variant"])
-            above.setdefault(place, {})[row["ber"]] = row["ours_above_percent"]
+        if row["family"] in (*CODES, GENIE, BOUND) and row["channel"] == "bsc" and row["payload_bytes"]:
+            by_ber = above.setdefault((row["family"], row["payload_bytes"], row["variant"]), {})
+            if row.get("ours_above_percent") is not None:
+                by_ber[row["ber"]] = row["ours_above_percent"]
     singles = {place: by_ber for place, by_ber in above.items() if place[0] in CODES}
     for (family, _, variant), by_ber in singles.items():
         whole = set(by_ber) == set(BERS)
         yield _verdict(f"mean over all BERs above {family}, {variant}: points", float(np.mean(list(by_ber.values()))) if whole else None, 0)
     if singles:
-        yield _verdict("least distance above any single rate at any BER: points", min(min(by_ber.values()) for by_ber in singles.values()), -1)
+        whole = all(set(by_ber) == set(BERS) for by_ber in singles.values())
+        least = min(min(by_ber.values()) for by_ber in singles.values()) if whole else None
+        yield _verdict("least distance above any single rate at any BER: points", least, -1)
     for family in (GENIE, BOUND):
         group = [by_ber for place, by_ber in above.items() if place[0] == family]
         name = "the best rate" if family == GENIE else "the best ideal code (normal approximation)"
         for ber in BERS:
-            values = [by_ber[ber] for by_ber in group if ber in by_ber]
+            values = [by_ber.get(ber) for by_ber in group]
             limit = GENIE_LIMITS[ber] if family == GENIE else None
             if values:
-                yield _verdict(f"least distance above {name} at BER {ber:g}: points", min(values), limit)
+                yield _verdict(f"least distance above {name} at BER {ber:g}: points", None if None in values else min(values), limit)
 
 
 def _bytes(rows: list[Row]) -> Iterable[Row]:
     """Ratios at equal accuracy on an error-free link."""
     family = find_bundle(rows[0]["bundle"]).manifest.family
     ours = [row for row in rows if (row["family"], row["channel"], row["ber"]) == (family, "bsc", 0.0)]
-    for row in ours:
+    for row in (row for row in ours if row["accuracy_percent"] is not None):
         size, on_air = row["payload_bytes"], row["on_air_bytes"]
         for receiver in dict.fromkeys(other["receiver"] for other in rows if "receiver" in other):
             for kind in ("jpeg", "webp"):

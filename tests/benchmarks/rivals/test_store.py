@@ -36,3 +36,13 @@ def test_a_store_without_a_file_keeps_rows_in_memory():
     store.row({"ber": 0.0}, lambda: {"accuracy_percent": None})
     store.close([])
     assert [row["accuracy_percent"] for row in store.rows] == [None]
+
+
+def test_a_store_that_measures_nothing_leaves_rows_for_later(tmp_path):
+    path = tmp_path / "rows.json"
+    Store(path, 0).row({"ber": 0.1}, lambda: {"accuracy_percent": 80.0})
+    reading = Store(path, 0, measures=False)
+    assert reading.row({"ber": 0.1}, lambda: 1 / 0)["accuracy_percent"] == 80.0
+    assert reading.row({"ber": 0.2}, lambda: 1 / 0)["accuracy_percent"] is None
+    reading.close([])
+    assert Store(path, 0).row({"ber": 0.2}, lambda: {"accuracy_percent": 70.0})["accuracy_percent"] == 70.0
