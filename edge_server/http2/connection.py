@@ -50,6 +50,7 @@ from edge_server.http2.stream import Stream
 
 MOST_STREAMS = 512
 MOST_SETTINGS = 32  # in one frame
+TURN = 32  # frames of a connection in one turn of the event loop
 CONNECTION_WINDOW = 1 << 20  # bytes on their way; what is held is bounded by the streams' windows and the loan
 LOAN = 8 << 20
 """Bytes by which the windows of all streams together may be widened for messages that are longer than a window. A
@@ -91,6 +92,7 @@ class Http2Connection(asyncio.Protocol):
         self._uncredited = 0
         self._progress = self._asked = self._closing = False
         self._block_seen: object = None
+        self._postponed = False  # the rest of what was received is for the next turn
         self.paused = False
         """The peer does not read what it is sent."""
         self.peer = ""
@@ -120,8 +122,8 @@ class Http2Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self._postponed:
+            self._go_on()
         for stream in list(self._streams.values()):
             if not stream.closed:
                 stream.receiver.drained()
@@ -133,6 +135,18 @@ class Http2Connection(asyncio.Protocol):
             self._end(failure.code)
         except hpack.HPACKError:
             self._end(Code.COMPRESSION_ERROR)
+
+    def _postpone(self) -> None:
+        if not self._postponed:
+            self._postponed = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._postponed = False
+        if not self.paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self.data_received(b"")
 
     def close(self) -> None:
         """Say goodbye and close once everything written has gone out, or was not taken until patience ends."""
@@ -223,7 +237,12 @@ class Http2Connection(asyncio.Protocol):
                 self._buffer = data
                 return
             self._began, place = True, len(PREFACE)
+        frames = 0
         while end - place >= HEAD.size and not self._closing:
+            if frames == TURN:
+                self._postpone()
+                break
+            frames += 1
             high, low, kind, flags, number = HEAD.unpack_from(data, place)
             length = high << 8 | low
             if length > LARGEST_FRAME:

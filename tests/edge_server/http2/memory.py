@@ -60,6 +60,8 @@ class Peer:
 
     async def received(self) -> list[tuple[int, int, int, bytes]]:
         """Kind, flags, stream and payload of every frame so far, once the server has had its turn."""
+        while self.connection._postponed and not self.transport.closing:
+            await asyncio.sleep(0)
         await asyncio.sleep(0)
         frames, place, data = [], 0, bytes(self.transport.written)
         while place < len(data):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_server.http2.allowance import MOST, PER_SECOND, Allowance
-from edge_server.http2.connection import CONNECTION_WINDOW, LOAN, MOST_SETTINGS, MOST_STREAMS
+from edge_server.http2.connection import CONNECTION_WINDOW, LOAN, MOST_SETTINGS, MOST_STREAMS, TURN
 from edge_server.http2.frames import (
     ACK,
     CONTINUATION,
@@ -339,3 +339,16 @@ def test_any_frames(parts: list[bytes], kind: type[GrpcCall]):
             peer.lose()
 
     asyncio.run(try_it())
+
+
+async def test_a_long_read_takes_several_turns():
+    """What one peer sends at once does not keep the event loop from everybody else; and all of it is answered."""
+    peer = Peer(serving(Echo)).begin()
+    peer.send(*calls(5 * TURN))
+    assert len(peer.connection._streams) + len(peer.connection._out) < 2 * TURN and not peer.transport.reading
+    peer.connection.pause_writing()
+    await asyncio.sleep(0)
+    peer.connection.resume_writing()
+    answered = [stream for kind, flags, stream, _ in await peer.received() if kind == HEADERS and flags & END_STREAM]
+    assert answered == list(rising(5 * TURN)) and peer.transport.reading
+    peer.lose()
