@@ -22,7 +22,8 @@ def test_ten_times_the_capacity(tmp_path):
     assert sum(row["frames"].values()) == row["sent"], "every frame has one outcome"
     assert sum(row["requests"].values()) == row["frames"]["ok"], "and so has every request"
     assert set(row["requests"]) <= {"ok", "queue_full", "deadline_exceeded"} and row["requests"]["ok"]
-    assert set(row["frames"]) <= {"ok", "overflow", "rate_limited", "dropped_by_kernel"}
+    # A duplicate is one of the frames that a fast sender sends again before as many as are remembered were read.
+    assert set(row["frames"]) <= {"ok", "overflow", "rate_limited", "dropped_by_kernel", "duplicate"}
     assert row["memory_most_mb"] < row["memory_start_mb"] + MORE_MEMORY_MB
     print({name: row[name] for name in ("capacities_per_s", "offered_per_s", "goodput_per_s", "goodput_share", "frames", "requests")})
 
