@@ -31,10 +31,7 @@ def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
             linestyle="--" if bundle.endswith("-blind") else "-",
         )  # fmt: skip
     bers = sorted({row["ber"] for row in rows})
-    axes.set_xscale("log")
-    axes.set_xticks([max(ber, LEFT_END) for ber in bers], [f"{ber:g}" for ber in bers])
-    axes.minorticks_off()
-    axes.set_xlabel("bit error rate of the link")
+    ber_axis(axes, bers)
     axes.set_ylabel("accuracy on the whole test split, %")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
@@ -42,3 +39,11 @@ def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     plt.close(figure)
+
+
+def ber_axis(axes, bers: Sequence[float]) -> None:
+    """A logarithmic axis with a tick for each of ``bers``; 0 stands at :data:`LEFT_END`."""
+    axes.set_xscale("log")
+    axes.set_xticks([max(ber, LEFT_END) for ber in bers], [f"{ber:g}" for ber in bers])
+    axes.minorticks_off()
+    axes.set_xlabel("bit error rate of the link")

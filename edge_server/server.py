@@ -48,16 +48,17 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import SERVICE, EdgeService
 from edge_server.settings import Settings
+from edge_server.sockets import bind, join
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
-from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc
 from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
+from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc
 from edge_server.udp_door import UdpDoor
 from edge_server.watched_file import WatchedFile
 from semantic_codec.bundle import bundle_roots
-from semantic_codec.errors import AlreadyExists, WeaklinkError
+from semantic_codec.errors import WeaklinkError
 
 UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
 LAME_DUCK_S = 0.2
@@ -311,12 +312,12 @@ class EdgeServer:
         await server.start()
         # Ours are answered by then; who watches the health would stay for ever.
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
-        sock = _bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
+        sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
         door = GrpcDoor(hot, upstream, self._admit_grpc(), settings.client_timeout_s)
         await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(door.close)
-        return _join(settings.host, sock.getsockname()[1])
+        return join(settings.host, sock.getsockname()[1])
 
     def _admit_grpc(self) -> Callable[[str, Metadata], None]:
         access = self._access.admit_grpc if self._access is not None else lambda method, metadata: None
@@ -333,20 +334,20 @@ class EdgeServer:
         settings = self._settings
         if settings.udp_port is None:
             return None
-        sock = _bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
+        sock = bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
         await self._udp.open(sock)
         self._closers.callback(self._udp.close)
-        return _join(settings.host, sock.getsockname()[1])
+        return join(settings.host, sock.getsockname()[1])
 
     async def _open_serial(self) -> str | None:
         settings = self._settings
         if settings.serial_port is None:
             return None
-        sock = _bind("serial", settings.host, settings.serial_port, socket.SOCK_STREAM)
+        sock = bind("serial", settings.host, settings.serial_port, socket.SOCK_STREAM)
         await self._serial.open(sock)
         self._closers.callback(self._serial.close)
-        return _join(settings.host, sock.getsockname()[1])
+        return join(settings.host, sock.getsockname()[1])
 
     async def _keep(self) -> None:
         """Follow the files that may be replaced and bring the replay window to the disk, until cancelled."""
@@ -361,7 +362,7 @@ class EdgeServer:
 
     async def _open_http(self) -> str:
         settings = self._settings
-        sock = _bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
+        sock = bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
         app = HttpTraceContext(self._app) if self._observers else self._app
         app = app if self._access is None else HttpAccess(app, self._access)
         config = uvicorn.Config(
@@ -385,7 +386,7 @@ class EdgeServer:
         self._closers.push_async_callback(close)
         while not server.started:
             await asyncio.sleep(0.005)
-        return _join(settings.host, sock.getsockname()[1])
+        return join(settings.host, sock.getsockname()[1])
 
 
 class _HttpServer(uvicorn.Server):
@@ -394,32 +395,3 @@ class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):
         yield
-
-
-def _bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=kind)[0]
-        sock = socket.socket(family, kind)
-    except OSError as error:
-        raise _busy(name, host, port, error) from error
-    try:
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _busy(name, host, port, error) from error
-    sock.setblocking(False)
-    return sock
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _busy(name: str, host: str, port: int, error: Exception) -> AlreadyExists:
-    return AlreadyExists(
-        f"{name} cannot listen on {_join(host, port)} ({error})",
-        allowed="an address of this machine and a free port",
-        fix=f"stop what listens there, choose another --{name}-port (0: any free one) or --host",
-    )

@@ -13,7 +13,7 @@ from benchmarks.rivals.code_rows import BOUND, GENIE  # noqa: E402
 from benchmarks.rivals.codes import CODES  # noqa: E402
 from benchmarks.rivals.store import Row  # noqa: E402
 from benchmarks.rivals.tables import NAMES  # noqa: E402
-from codec_training.plots import LEFT_END  # noqa: E402
+from codec_training.plots import LEFT_END, ber_axis  # noqa: E402
 
 STYLES = {"ldpc-5g": "-", "convolutional-k7": "--", GENIE: "-.", BOUND: ":"}
 
@@ -38,10 +38,7 @@ def plot_codes(rows: list[Row], path: Path) -> None:
                 label=f"ours, {variant}" if own else f"{NAMES[family]}, {variant}",
             )  # fmt: skip
         bers = sorted({row["ber"] for row in shown})
-        axes.set_xscale("log")
-        axes.set_xticks([max(ber, LEFT_END) for ber in bers], [f"{ber:g}" for ber in bers])
-        axes.minorticks_off()
-        axes.set_xlabel("bit error rate of the link")
+        ber_axis(axes, bers)
         axes.set_title(f"{size} B of payload")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=7)

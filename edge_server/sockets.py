@@ -1,0 +1,38 @@
+"""The sockets that the edge node listens on."""
+
+from __future__ import annotations
+
+import socket
+
+from semantic_codec.errors import AlreadyExists
+
+
+def bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A bound socket that does not block. AlreadyExists: the address is not of this machine, or the port is taken."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=kind)[0]
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise _busy(name, host, port, error) from error
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _busy(name, host, port, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def join(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _busy(name: str, host: str, port: int, error: Exception) -> AlreadyExists:
+    return AlreadyExists(
+        f"{name} cannot listen on {join(host, port)} ({error})",
+        allowed="an address of this machine and a free port",
+        fix=f"stop what listens there, choose another --{name}-port (0: any free one) or --host",
+    )
