@@ -24,6 +24,7 @@ from operator import attrgetter
 from typing import Any
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
+from edge_server.heap import settle_heap
 from edge_server.log_format import set_up_logs
 from semantic_codec.bundle import load_bundle
 from semantic_codec.errors import BundleError, ConfigError, WeaklinkError
@@ -88,11 +89,15 @@ def serve_batches(engine: Engine, data: socket.socket) -> None:
 
 def serve_bundles(engine: Engine, control: socket.socket) -> None:
     """Load and forget bundles, while the other thread infers, until the server is gone."""
+    settled = False
     while True:
         verb, *arguments = receive(control)
         try:
             if verb == "add":
                 engine.add(load_bundle(arguments[0]), *arguments[1:])
+                if not settled:  # by now the runtime is loaded, the largest part of what there is
+                    settle_heap()
+                    settled = True
             else:
                 engine.remove(*arguments)
             answer = (True,)

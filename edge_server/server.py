@@ -29,6 +29,7 @@ from edge_server.exposure import check_exposure, lets_clients_load
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grpc_door import GrpcDoor
+from edge_server.heap import settle_heap
 from edge_server.http2.grpc_call import Metadata
 from edge_server.http_api import AdminApi
 from edge_server.infer_calls import HARD_LIMIT, InferCalls
@@ -108,6 +109,7 @@ class EdgeServer:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what came before there was anything to reload
         addresses = await self.startup()
+        settle_heap()
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         on_ready(addresses)
         await stop.wait()
