@@ -9,10 +9,11 @@ frame of each sender at a time, and strangers have a small part of each batch.
 
 from __future__ import annotations
 
-import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from edge_server.addresses import network
 
 BACKLOG = 4096  # frames that may wait, shared by the senders that have any waiting
 LEAST_SHARE = 8
@@ -24,7 +25,7 @@ STRANGERS_PART = 8  # one in so many places of a batch is theirs
 FLOOD = 500  # refused frames within a second, after which it is worth having the kernel drop the rest
 Frame = tuple[bytes, Any]
 Source = tuple[str | None, int | None]
-"""Host and port; port None: all strangers of the host; both None: all strangers."""
+"""Address and port; port None: all strangers of a host, an `addresses.network`; both None: all strangers."""
 
 
 class _Bucket:
@@ -131,19 +132,19 @@ class Admission:
 
     def _slot(self, address: Any) -> _Sender:
         # Python salts this hash: nobody can choose addresses that meet in a device's slot.
-        return self._slots[hash((_host(address), address[1])) % SLOTS]
+        return self._slots[hash(address[:2]) % SLOTS]
 
     def _buckets(self, sender: _Sender, address: Any) -> tuple[_Bucket, ...]:
         if sender.known:
             return (sender,)
-        return sender, self._hosts[hash(_host(address)) % SLOTS], self._strangers
+        return sender, self._hosts[hash(network(address[0])) % SLOTS], self._strangers
 
     def _take_tokens(self, buckets: tuple[_Bucket, ...], address: Any) -> bool:
         now = self._clock()
         for place, bucket in enumerate(buckets):
             if not bucket.has_one(now):
                 if bucket.floods(now):
-                    self.on_flood((address[:2], (address[0], None), (None, None))[place])
+                    self.on_flood((address[:2], (network(address[0]), None), (None, None))[place])
                 return False
         for bucket in buckets:
             bucket.tokens -= 1
@@ -161,9 +162,3 @@ class Admission:
 def _give_back(buckets: tuple[_Bucket, ...]) -> None:
     for bucket in buckets:
         bucket.give_back()
-
-
-def _host(address: Any) -> str | bytes:
-    """Of an IPv6 address its /64, which is the least that one customer has."""
-    host = address[0]
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8] if ":" in host else host

@@ -8,22 +8,26 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from edge_server.addresses import network
 from edge_server.admission import Source
-from edge_server.kernel_filter import MOST_PORTS, Rule, Verdict
+from edge_server.kernel_filter import MOST_SPARED, Rules
 
 FIRST_S, LONGEST_S = 1.0, 16.0
 MOST_BLOCKS = 64
+FIRST_SAMPLE, THINNER, LAST_SAMPLE = 32, 4, 2048  # of strangers one datagram in so many passes, then fewer
+STRANGERS = (None, None)
 
 
 @dataclass
 class _Block:
     ends: float
     seconds: float
+    one_in: int
 
 
 class Blocks:
     """Sources that flooded. A block is remembered for as long again as it lasted: who floods by then is blocked for twice
-    as long."""
+    as long. Of all strangers at once a sample passes, thinner where that floods, too."""
 
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock
@@ -31,9 +35,13 @@ class Blocks:
 
     def add(self, source: Source) -> float:
         """Block it from now on; for how many seconds."""
-        earlier = self._blocks.pop(source, None)
-        seconds = FIRST_S if earlier is None else min(LONGEST_S, 2 * earlier.seconds)
-        self._blocks[source] = _Block(self._clock() + seconds, seconds)
+        now, earlier = self._clock(), self._blocks.pop(source, None)
+        seconds, one_in = FIRST_S, FIRST_SAMPLE
+        if earlier is not None:
+            seconds = min(LONGEST_S, 2 * earlier.seconds)
+            if now < earlier.ends:
+                one_in = min(LAST_SAMPLE, THINNER * earlier.one_in)
+        self._blocks[source] = _Block(now + seconds, seconds, one_in)
         if len(self._blocks) > MOST_BLOCKS:
             self._blocks.popitem(last=False)
         return seconds
@@ -45,21 +53,16 @@ class Blocks:
             if now > block.ends + block.seconds:
                 del self._blocks[source]
 
-    def rules(self, known: Iterable[Any]) -> tuple[dict[str, Rule], Verdict]:
+    def rules(self, known: Iterable[Any]) -> Rules:
         """For :meth:`KernelFilter.follow`, at this moment. ``known``: addresses that only a block of their own concerns."""
         now = self._clock()
-        blocked = [source for source, block in self._blocks.items() if now < block.ends]
-        others = Verdict.SAMPLE if (None, None) in blocked else Verdict.PASS
-        rules: dict[str, Rule] = {}
-        for host, port in blocked:
-            if host is not None:
-                rule = rules.setdefault(host, Rule({}, others))
-                if port is None:
-                    rule.others = Verdict.DROP
-                else:
-                    rule.ports[port] = Verdict.DROP
-        if blocked:
-            for host, port, *_ in islice(known, MOST_PORTS):
-                if host in rules or others is Verdict.SAMPLE:
-                    rules.setdefault(host, Rule({}, others)).ports.setdefault(port, Verdict.PASS)
-        return rules, others
+        blocked = {source: block for source, block in self._blocks.items() if now < block.ends}
+        everybody = blocked.pop(STRANGERS, None)
+        networks = tuple(host for host, port in blocked if port is None)
+        spared = (each[:2] for each in known if everybody or (networks and network(each[0]) in networks))
+        return Rules(
+            senders=tuple(source for source in blocked if source[1] is not None),
+            spared=tuple(islice(spared, MOST_SPARED)),
+            networks=networks,
+            one_in=everybody.one_in if everybody else 1,
+        )

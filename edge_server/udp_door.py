@@ -14,6 +14,7 @@ from edge_server.admission import Admission, Source
 from edge_server.blocks import FIRST_S, Blocks
 from edge_server.gateway import Gateway, Readers
 from edge_server.kernel_filter import KernelFilter
+from edge_server.sockets import join
 
 READ_BATCH = 256  # frames per pass of the reader
 LOOK_S = 1.0  # how often the kernel's drops are counted and blocks end
@@ -78,14 +79,14 @@ class UdpDoor(asyncio.DatagramProtocol):
     def _block(self, source: Source) -> None:
         if self._blocks.add(source) == FIRST_S:  # not again while it goes on
             host, port = source
-            who = "strangers of many addresses" if host is None else f"{host}" if port is None else f"{host}:{port}"
+            who = "strangers of many addresses" if host is None else host if port is None else join(host, port)
             log.warning("a flood of frames that cannot be read, from %s: dropped by the kernel for a while", who)
-        self._filter.follow(*self._blocks.rules(self._admission.known()))
+        self._filter.follow(self._blocks.rules(self._admission.known()))
 
     def _look(self) -> None:
         self._count_dropped()
         self._blocks.forget()
-        self._filter.follow(*self._blocks.rules(self._admission.known()))
+        self._filter.follow(self._blocks.rules(self._admission.known()))
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _count_dropped(self) -> None:

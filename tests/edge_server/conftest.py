@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -129,3 +130,13 @@ async def until(condition: Callable[[], bool]) -> None:
 def sample(server: EdgeServer, name: str, **labels: str) -> float:
     """A metric's value; 0 where it was never counted."""
     return server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

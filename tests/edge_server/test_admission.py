@@ -147,4 +147,17 @@ def test_floods_are_told_once_a_second():
 def test_one_network_of_ipv6_is_one_host():
     door = Door()
     addresses = [(f"2001:db8::{number:x}%2", 1, 0, 0) for number in range(1000)]
-    assert door.noise(20_000, *addresses) == BURST
+    assert door.noise(20_000, *addresses) == HOST_SHARE * BURST
+    assert door.floods == [("2001:db8::/64", None)]
+    door.now += 1
+    one = ("2001:db8:0:1::1", 1, 0, 0)
+    assert door.noise(BURST + FLOOD, one) == BURST
+    assert door.floods[1:] == [one[:2]]
+
+
+def test_ipv4_hosts_at_a_socket_of_both_families_are_hosts_of_their_own():
+    door = Door()
+    addresses = [("::ffff:10.0.0.2", port, 0, 0) for port in range(1000)]
+    assert door.noise(20_000, *addresses) == HOST_SHARE * BURST
+    assert door.floods == [("10.0.0.2", None)]
+    assert door.noise(100, ("::ffff:10.0.0.3", 1, 0, 0)) == 100
