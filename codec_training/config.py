@@ -6,15 +6,12 @@ import dataclasses
 import tomllib
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codec_training.teacher import TeacherConfig
+from codec_training.families import find_family
 from semantic_codec.errors import ConfigError, NotFound
-from semantic_codec.nn.channel import ChannelConfig
-from semantic_codec.nn.edge import EdgeConfig
-from semantic_codec.nn.encoder import EncoderConfig
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -34,22 +31,15 @@ class CodecConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """Epochs of the three stages and the optimizer (AdamW, cosine to zero in every stage).
+class LearningConfig:
+    """What every family's training has.
 
     ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
-    number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels.
-    ``probe`` is the weight of the probe's loss. ``start_from`` names an earlier run whose float encoder this one starts
-    with, on a schedule of its own.
+    number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels;
+    ``validation`` images are held out.
     """
 
-    float_epochs: int = 60
-    integer_epochs: int = 15
-    tail_epochs: int = 30
     batch: int = 500
-    learning_rate: float = 2e-3
-    integer_learning_rate: float = 3e-4
-    tail_learning_rate: float = 1e-3
     weight_decay: float = 0.02
     views: int = 8
     margin: int = 4
@@ -57,26 +47,33 @@ class TrainingConfig:
     distil: float = 0.7
     teacher_temperature: float = 2.0
     label_smoothing: float = 0.0
-    probe: float = 0.3
     validation: int = 5000
-    start_from: str = ""
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Config:
-    """One training run; without ``teacher`` nothing is distilled."""
+class TrainingConfig(LearningConfig):
+    """Epochs of the three stages and the optimizer (AdamW, cosine to zero in every stage).
 
-    codec: CodecConfig
-    encoder: EncoderConfig
-    edge: EdgeConfig = field(default_factory=EdgeConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    teacher: TeacherConfig | None = None
+    ``probe`` is the weight of the probe's loss. ``start_from`` names an earlier run whose float encoder this one starts
+    with, on a schedule of its own.
+    """
+
+    float_epochs: int = 60
+    integer_epochs: int = 15
+    tail_epochs: int = 30
+    learning_rate: float = 2e-3
+    integer_learning_rate: float = 3e-4
+    tail_learning_rate: float = 1e-3
+    probe: float = 0.3
+    start_from: str = ""
 
 
-def load_config(name: str) -> Config:
-    """Read a TOML file by path, or one of ours by name. Unknown keys and wrong types are refused by name."""
+def load_config(name: str):
+    """Read a TOML file by path, or one of ours by name: its family's ``Config``.
+
+    Unknown keys and wrong types are refused by name.
+    """
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
     if not path.is_file():
         ours = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
@@ -85,7 +82,9 @@ def load_config(name: str) -> Config:
         raw = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML ({error})", allowed="a TOML file", fix="correct that line") from error
-    config = _build(Config, raw, str(path.name))
+    codec = raw.get("codec")
+    family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
+    config = _build(find_family(family).Config, raw, str(path.name))
     if list(config.codec.levels) != sorted(set(config.codec.levels)) or not config.codec.levels:
         raise ConfigError(
             f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
@@ -93,7 +92,7 @@ def load_config(name: str) -> Config:
     return config
 
 
-def as_table(config: Config) -> dict[str, Any]:
+def as_table(config) -> dict[str, Any]:
     """The configuration as plain JSON values."""
     return dataclasses.asdict(config)
 

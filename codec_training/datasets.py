@@ -127,7 +127,7 @@ def _cifar(name: str, torchvision_name: str, folder: Path) -> Dataset:
         test, _ = _read_packed(parts["test"])
         train = Split(np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels]))
         return Dataset(name, classes, train, test)
-    from codec_training.torchvision_import import datasets as torchvision_datasets
+    from semantic_codec.nn.torchvision_import import datasets as torchvision_datasets
 
     try:
         halves = [getattr(torchvision_datasets, torchvision_name)(folder, train=t, download=True) for t in (True, False)]

@@ -17,38 +17,30 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from codec_training.calibrate import fit_calibration
-from codec_training.checkpoint import load_checkpoint
-from codec_training.config import Config, as_table, load_config
+from codec_training.config import as_table, load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.evaluate import evaluate
 from codec_training.export_c import write_c, write_firmware
+from codec_training.families import DeviceHalf, Trained, find_family
 from codec_training.report_device import print_report
-from codec_training.stages import Heads
-from codec_training.train import build
-from semantic_codec.bitstream import pack_symbols, unpack_bits
+from semantic_codec.bitstream import unpack_bits
 from semantic_codec.bundle import (
     CARD,
     EDGE,
-    ENCODER,
     MANIFEST,
     MAX_BUNDLE_BYTES,
     RECORDING,
     SCHEMA_VERSION,
     Bundle,
-    Recording,
     find_bundle,
     load_bundle,
     load_recording,
 )
-from semantic_codec.encoder import IntegerEncoder
-from semantic_codec.encoder_format import EncoderProgram
-from semantic_codec.errors import BundleError, NotFound
+from semantic_codec.errors import BundleError
 from semantic_codec.key_file import read_key
-from semantic_codec.nn.edge import EdgeNetwork
-from semantic_codec.nn.integer import IntegerReference
-from semantic_codec.nn.quantized import QuantizedEncoder
 from semantic_codec.report import git_state
 
 
@@ -90,27 +82,29 @@ def export_device(name: str, target: str, output: str | None, key_file: Path | N
     return 0
 
 
-def export_run(folder: Path, dataset: Dataset, config: Config, bundles: Path) -> list[Path]:
-    """Write ``<bundles>/<name>/<version>`` and its blind twin; returns both folders.
+def export_run(folder: Path, dataset: Dataset, config, bundles: Path) -> list[Path]:
+    """Write ``<bundles>/<name>/<version>``, and its twins where the family has any; returns their folders.
 
     NotFound: the run is not finished. BundleError: implementations disagree, or the bundle is too large.
     """
-    quantized, heads = load_run(folder, config, len(dataset.classes))
-    program = quantized.export()
-    validation, test = (encode_split(program, split.images) for split in (dataset.validation, dataset.test))
+    trained = find_family(config.codec.family).load_run(folder, config, dataset)
+    device = trained.device
+    validation, test = (device.encode(split.images) for split in (dataset.validation, dataset.test))
+    bits = device.symbols * device.bits_per_symbol
     paths = []
-    for name, network in ((config.codec.name, heads.aware), (f"{config.codec.name}-blind", heads.blind)):
+    for suffix, network in trained.networks.items():
+        name = f"{config.codec.name}{suffix}"
         target = bundles / name / str(config.codec.version)
-        manifest = describe(config, dataset, program, network, name)
+        manifest = describe(config, dataset, trained, network, name)
         manifest["calibration"] = fit_calibration(
-            _logits(network, manifest), unpack_bits(validation, program.symbols), dataset.validation.labels, len(config.codec.levels)
+            _logits(network, manifest), unpack_bits(validation, bits), dataset.validation.labels, len(config.codec.levels)
         )
-        write_bundle(target, manifest, program, network)
+        write_bundle(target, manifest, device, network)
         np.savez_compressed(target / RECORDING, bitstreams=test, labels=dataset.test.labels.astype(np.uint16))
         bundle = load_bundle(target)
         manifest["accuracy"] = evaluate(bundle, load_recording(bundle))
-        write_bundle(target, manifest, program, network)
-        if not network.config.aware:
+        write_bundle(target, manifest, device, network)
+        if suffix:
             (target / RECORDING).unlink()  # the twin's bitstreams are its codec's
         (target / CARD).write_text(card(load_bundle(target)))
         _check_size(target)
@@ -118,36 +112,9 @@ def export_run(folder: Path, dataset: Dataset, config: Config, bundles: Path) ->
     return paths
 
 
-def load_run(folder: Path, config: Config, classes: int) -> tuple[QuantizedEncoder, Heads]:
-    """The trained encoder and heads of a finished run."""
-    encoder, heads = QuantizedEncoder(config.encoder), build(config, classes)[1]
-    done = load_checkpoint(folder / "integer", encoder=encoder), load_checkpoint(folder / "tail", heads=heads)
-    wanted = config.training.integer_epochs, config.training.tail_epochs
-    if done != wanted:
-        raise NotFound(
-            f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
-            allowed=f"{wanted[0]} and {wanted[1]}, a finished run",
-            fix=f"run: weaklink train {config.codec.name}",
-        )
-    return encoder, heads.eval()
-
-
-def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
-    """Bitstreams uint8 (N, bytes), the same from PyTorch and from NumPy, else :class:`BundleError`."""
-    reference = IntegerReference(program)
-    symbols = torch.cat([reference(part) for part in torch.from_numpy(images).split(1000)]).numpy()
-    other = IntegerEncoder(EncoderProgram.from_bytes(program.to_bytes())).encode(images)
-    differing = int((symbols != other).sum())
-    if differing:
-        raise BundleError(f"PyTorch and NumPy differ in {differing} symbols", allowed="none", fix="report this as a fault")
-    return pack_symbols(symbols, program.bits_per_symbol)
-
-
-def describe(
-    config: Config, dataset: Dataset, program: EncoderProgram, network: EdgeNetwork, name: str
-) -> dict[str, Any]:
+def describe(config, dataset: Dataset, trained: Trained, network: nn.Module, name: str) -> dict[str, Any]:
     """The manifest but for hashes, calibration and accuracy."""
-    weights = sum(layer.weights.size for layer in program.layers)
+    device = trained.device
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -156,17 +123,17 @@ def describe(
         "twin_of": "" if name == config.codec.name else config.codec.name,
         "family": config.codec.family,
         "tasks": [{"name": config.codec.task, "classes": list(dataset.classes)}],
-        "height": program.height,
-        "width": program.width,
-        "input": {"channels": 3, "order": "RGB", "dtype": "uint8", "preprocessing": "none; pixel - 128 is the first layer's"},
-        "symbols": program.symbols,
-        "bits_per_symbol": program.bits_per_symbol,
+        "height": device.height,
+        "width": device.width,
+        "input": {"channels": 3, "order": "RGB", "dtype": "uint8", "preprocessing": device.preprocessing},
+        "symbols": device.symbols,
+        "bits_per_symbol": device.bits_per_symbol,
         "levels": list(config.codec.levels),
         "ber_min": 0.0,
         "ber_max": config.channel.ber_max,
         "blind_ber": config.codec.blind_ber,
         "edge": dataclasses.asdict(network.config),
-        "encoder": {"macs": program.macs, "weights": weights, "bytes": len(program.to_bytes())},
+        "encoder": {"macs": device.macs, "weights": device.weights, "bytes": len(device.file_bytes)},
         "training": {
             "data_set": dataset.name,
             "train_images": len(dataset.train),
@@ -174,20 +141,21 @@ def describe(
             "commit": git_state()[0],
             "date": datetime.now(UTC).date().isoformat(),
             "config": as_table(config),
+            **trained.notes,
         },
         "calibration": {},
         "accuracy": [],
     }
 
 
-def write_bundle(target: Path, manifest: dict[str, Any], program: EncoderProgram, network: EdgeNetwork) -> None:
-    """Write encoder, weights (bf16) and the manifest with their hashes."""
+def write_bundle(target: Path, manifest: dict[str, Any], device: DeviceHalf, network: nn.Module) -> None:
+    """Write the device's half, the edge's weights (bf16) and the manifest with their hashes."""
     target.mkdir(parents=True, exist_ok=True)
-    (target / ENCODER).write_bytes(program.to_bytes())
+    (target / device.file_name).write_bytes(device.file_bytes)
     weights = {name: tensor.detach().bfloat16().contiguous() for name, tensor in network.state_dict().items()}
     # Bytes of our own: safetensors writes files that only their owner may read.
     (target / EDGE).write_bytes(safetensors.torch.save(weights))
-    hashes = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in (ENCODER, EDGE)}
+    hashes = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in (device.file_name, EDGE)}
     (target / MANIFEST).write_text(json.dumps({**manifest, "files": hashes}, indent=1) + "\n")
 
 
@@ -226,7 +194,7 @@ def card(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
-def _logits(network: EdgeNetwork, manifest: dict[str, Any]):
+def _logits(network: nn.Module, manifest: dict[str, Any]):
     """``(received uint8 (N, n), level, ber) -> logits`` of the first task."""
     task = manifest["tasks"][0]["name"]
 

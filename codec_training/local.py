@@ -14,7 +14,7 @@ from torch import nn
 
 from codec_training.config import load_config
 from codec_training.datasets import load_dataset
-from codec_training.export import load_run
+from codec_training.families.weaklink import load_networks
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
     dataset = load_dataset(config.codec.dataset, arguments.data)
-    encoder, heads = load_run(Path(arguments.runs) / config.codec.name, config, len(dataset.classes))
+    encoder, heads = load_networks(Path(arguments.runs) / config.codec.name, config, len(dataset.classes))
     program = encoder.export()
     right = [
         (answer(program, encoder, heads.probe, part) == labels).float()

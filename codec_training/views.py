@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from codec_training.augment import crop, pad_reflect
-from codec_training.config import TrainingConfig
+from codec_training.config import LearningConfig
 from codec_training.datasets import Split
 from codec_training.teacher import predict
 
@@ -32,7 +32,7 @@ class Batch:
 class Views:
     """``config.views`` crops of every image of a split, drawn once from the seed."""
 
-    def __init__(self, split: Split, config: TrainingConfig):
+    def __init__(self, split: Split, config: LearningConfig):
         self.size = tuple(split.images.shape[1:3])
         self.labels = torch.from_numpy(split.labels)
         self.count, self.mirror = config.views, config.mirror

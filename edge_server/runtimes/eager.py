@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from semantic_codec.bundle import Bundle
-from semantic_codec.nn.edge import load_edge_network
+from semantic_codec.nn.families import load_edge_network
 
 
 class Eager:

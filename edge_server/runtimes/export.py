@@ -9,7 +9,7 @@ import warnings
 import torch
 
 from semantic_codec.bundle import Bundle
-from semantic_codec.nn.edge import load_edge_network
+from semantic_codec.nn.families import load_edge_network
 
 LARGEST_BATCH = 1 << 20
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from semantic_codec.bundle import EDGE, Bundle
-from semantic_codec.errors import BundleError
+from semantic_codec.bundle import Manifest
 
 
 @dataclass(frozen=True)
@@ -130,18 +128,7 @@ class EdgeNetwork(nn.Module):
         return {task: head(x) for task, head in self.heads.items()}
 
 
-def load_edge_network(bundle: Bundle) -> EdgeNetwork:
-    """The bundle's network in float32 evaluation mode; :class:`BundleError` where weights and manifest do not fit."""
-    manifest = bundle.manifest
-    try:
-        config = EdgeConfig(**manifest.edge)
-        network = EdgeNetwork(manifest.bits, {task.name: len(task.classes) for task in manifest.tasks}, config)
-        weights = safetensors.torch.load_file(bundle.folder / EDGE)
-        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
-        raise BundleError(
-            f"{EDGE} does not fit the manifest ({error})",
-            allowed="the weights that the manifest's edge, tasks and symbols describe",
-            fix="export the bundle again",
-        ) from error
-    return network.eval().requires_grad_(False)
+def edge_network(manifest: Manifest) -> EdgeNetwork:
+    """A fresh network in the shapes of a bundle."""
+    tasks = {task.name: len(task.classes) for task in manifest.tasks}
+    return EdgeNetwork(manifest.bits, tasks, EdgeConfig(**manifest.edge))

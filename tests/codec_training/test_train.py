@@ -10,6 +10,7 @@ from codec_training import evaluate, export, local, train
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import load_config
 from codec_training.datasets import load_dataset
+from codec_training.families import weaklink
 from semantic_codec.bundle import find_bundle, load_bundle, load_recording
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.nn.encoder import FloatEncoder
@@ -81,7 +82,7 @@ def test_a_run_starts_with_the_encoder_of_an_earlier_one(trained, tmp_path):
 def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):
     folder, path = trained
     config, images = load_config(str(path)), torch.from_numpy(load_dataset("digits").test.images)
-    encoder, heads = export.load_run(folder / "tiny", config, 10)
+    encoder, heads = weaklink.load_networks(folder / "tiny", config, 10)
     # Three epochs leave the probe with one answer for all: one with random weights tells the images apart.
     probe = torch.nn.Linear(heads.probe.in_features, 10)
     with torch.no_grad():

@@ -6,7 +6,8 @@ import torch
 
 from semantic_codec.bundle import find_bundle, load_bundle
 from semantic_codec.errors import BundleError
-from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork, load_edge_network
+from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
+from semantic_codec.nn.families import load_edge_network
 
 
 GRIDS = pytest.mark.parametrize("grid", [(), (2, 3)], ids=["linear", "convolutional"])

@@ -1,0 +1,175 @@
+"""The family ``weaklink``: integer encoder, binary latents, one encoder for all levels.
+
+    uint8 image -> integer convolutions -> signs -> [flips, bursts, erasures, tail-drop] -> BER-aware blocks -> head
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from codec_training.checkpoint import load_checkpoint
+from codec_training.config import CodecConfig, TrainingConfig
+from codec_training.datasets import Dataset
+from codec_training.families import DeviceHalf, Trained
+from codec_training.families.weaklink_stages import CodecLoss, Heads, encoded, exported, validator
+from codec_training.stages import Stage
+from codec_training.teacher import TeacherConfig, train_teacher
+from codec_training.views import Views
+from semantic_codec.bitstream import pack_symbols
+from semantic_codec.bundle import ENCODER
+from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.encoder_format import EncoderProgram
+from semantic_codec.errors import BundleError, ConfigError, NotFound
+from semantic_codec.nn.channel import ChannelConfig
+from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
+from semantic_codec.nn.encoder import EncoderConfig, FloatEncoder
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantized import QuantizedEncoder
+from semantic_codec.nn.quantizer import binarize
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run; without ``teacher`` nothing is distilled."""
+
+    codec: CodecConfig
+    encoder: EncoderConfig
+    edge: EdgeConfig = field(default_factory=EdgeConfig)
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    teacher: TeacherConfig | None = None
+
+
+def check_fit(config: Config, dataset: Dataset) -> None:
+    """Refuse a configuration that does not fit its data set or itself."""
+    if dataset.shape[:2] != (config.encoder.height, config.encoder.width):
+        raise ConfigError(
+            f"the encoder takes {config.encoder.height}x{config.encoder.width} images, {dataset.name} has "
+            f"{dataset.shape[0]}x{dataset.shape[1]}",
+            allowed="one size",
+            fix="set [encoder] height and width to the data set's",
+        )
+    program = QuantizedEncoder(config.encoder).export()
+    if config.edge.grid and config.edge.grid != program.latent_shape[1:]:
+        raise ConfigError(
+            f"[edge] grid is {list(config.edge.grid)}, the encoder's last map is {list(program.latent_shape[1:])}",
+            allowed="the same rows and columns, or no grid",
+            fix="correct [edge] grid",
+        )
+    if program.symbols != config.codec.levels[-1]:
+        raise ConfigError(
+            f"the encoder yields {program.symbols} symbols, the longest level has {config.codec.levels[-1]}",
+            allowed="the same number",
+            fix="correct [codec] levels or [encoder] latent_channels",
+        )
+
+
+def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
+    """Fresh networks from the seed."""
+    torch.manual_seed(config.training.seed)
+    encoder = FloatEncoder(config.encoder)
+    bits, tasks = config.codec.levels[-1], {config.codec.task: classes}
+    blind = config.edge.__class__(**{**vars(config.edge), "aware": False})
+    probe = torch.nn.Linear(encoder.shapes[-1].inputs, classes)
+    heads = Heads(EdgeNetwork(bits, tasks, config.edge), EdgeNetwork(bits, tasks, blind), probe)
+    return encoder, heads.to(memory_format=torch.channels_last)
+
+
+def train(config: Config, dataset: Dataset, folder: Path) -> None:
+    """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
+    training = config.training
+    encoder, heads = build(config, len(dataset.classes))
+    if training.start_from:
+        _start_from(folder.parent / training.start_from, encoder)
+    views = Views(dataset.train, training)
+    if config.teacher is not None and training.distil > 0:
+        teacher = train_teacher(dataset, config.teacher, folder / "teacher")
+        views.distil(teacher, folder / "teacher_logits.npy")
+    steps = len(views) // training.batch
+    held_out = torch.from_numpy(dataset.validation.images)
+    with SummaryWriter(folder / "tensorboard") as writer:
+        encoder.to(memory_format=torch.channels_last)
+        check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config, twin=False)
+        Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer).run(
+            training.float_epochs, training.learning_rate, steps,
+            encoded(encoder, views, config, half=True), CodecLoss(config, heads, twin=False), check,
+        )  # fmt: skip
+        quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
+        quantized.to(memory_format=torch.channels_last)
+        heads.copy_to_twin()
+        check = validator(heads, lambda: _signs(quantized, held_out), dataset.validation, config, twin=True)
+        Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer).run(
+            training.integer_epochs, training.integer_learning_rate, steps,
+            encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
+        )  # fmt: skip
+        reference = IntegerReference(quantized.export())
+        check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config, twin=True)
+        Stage("tail", config, folder, {"heads": heads}, writer).run(
+            training.tail_epochs, training.tail_learning_rate, steps,
+            exported(reference, views, config), CodecLoss(config, heads, twin=True), check,
+        )  # fmt: skip
+
+
+def load_networks(folder: Path, config: Config, classes: int) -> tuple[QuantizedEncoder, Heads]:
+    """The trained encoder and heads of a finished run; NotFound where it is not finished."""
+    encoder, heads = QuantizedEncoder(config.encoder), build(config, classes)[1]
+    done = load_checkpoint(folder / "integer", encoder=encoder), load_checkpoint(folder / "tail", heads=heads)
+    wanted = config.training.integer_epochs, config.training.tail_epochs
+    if done != wanted:
+        raise NotFound(
+            f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
+            allowed=f"{wanted[0]} and {wanted[1]}, a finished run",
+            fix=f"run: weaklink train {config.codec.name}",
+        )
+    return encoder, heads.eval()
+
+
+def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
+    """A finished run, with the blind twin beside the codec."""
+    encoder, heads = load_networks(folder, config, len(dataset.classes))
+    program = encoder.export()
+    device = DeviceHalf(
+        ENCODER,
+        program.to_bytes(),
+        lambda images: encode_split(program, images),
+        program.height,
+        program.width,
+        program.latent_shape,
+        program.bits_per_symbol,
+        program.macs,
+        sum(layer.weights.size for layer in program.layers),
+        "none; pixel - 128 is the first layer's",
+    )
+    return Trained(device, {"": heads.aware, "-blind": heads.blind})
+
+
+def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
+    """Bitstreams uint8 (N, bytes), the same from PyTorch and from NumPy, else :class:`BundleError`."""
+    reference = IntegerReference(program)
+    symbols = torch.cat([reference(part) for part in torch.from_numpy(images).split(1000)]).numpy()
+    other = IntegerEncoder(EncoderProgram.from_bytes(program.to_bytes())).encode(images)
+    differing = int((symbols != other).sum())
+    if differing:
+        raise BundleError(f"PyTorch and NumPy differ in {differing} symbols", allowed="none", fix="report this as a fault")
+    return pack_symbols(symbols, program.bits_per_symbol)
+
+
+def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
+    """Take over the encoder of an earlier run's float stage."""
+    if not load_checkpoint(earlier / "float", encoder=encoder):
+        raise NotFound(
+            f"there is no run {earlier} to start from",
+            allowed="a run whose float stage has finished an epoch",
+            fix=f"run: weaklink train {earlier.name}",
+        )
+
+
+@torch.no_grad()
+def _signs(encoder: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    encoder.eval()
+    return torch.cat([binarize(encoder(part)) for part in images.split(1000)])

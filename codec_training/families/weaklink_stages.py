@@ -1,0 +1,122 @@
+"""What the three stages of a ``weaklink`` training send, and what they lose.
+
+    float    encoder in floats, decoder and tail, all through the channel
+    integer  the same with int8 weights and activations simulated
+    tail     decoder and tail alone, on the very bits that the exported integer encoder sends
+
+The blind twin, a decoder that is told neither the BER nor the received share, starts as a copy of the aware one when the
+integer stage begins and learns from the same bits and the same flips; its gradient does not reach the encoder. A probe, a
+linear classifier on the encoder's averaged features, gives the encoder a gradient that no flip has disturbed (deep
+supervision; Lee et al., arXiv 1409.5185); it is what a device would need to answer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from codec_training.datasets import Split
+from codec_training.stages import epochs_of, task_loss
+from codec_training.views import Batch, Views
+from semantic_codec.nn.channel import draw_ber, transmit
+from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.quantizer import binarize
+
+if TYPE_CHECKING:
+    from codec_training.families.weaklink import Config
+
+# What is reported after every epoch: (level from the end, BER).
+WATCHED = ((-1, 0.0), (-1, 0.05), (-1, 0.1), (0, 0.0))
+
+
+class Heads(nn.Module):
+    """The BER-aware network, its blind twin and the probe."""
+
+    def __init__(self, aware: EdgeNetwork, blind: EdgeNetwork, probe: nn.Linear):
+        super().__init__()
+        self.aware, self.blind, self.probe = aware, blind, probe
+
+    def copy_to_twin(self) -> None:
+        """Give the blind twin the aware network's weights, all but those that the BER goes through."""
+        twin = self.blind.state_dict()
+        self.blind.load_state_dict({name: self.aware.state_dict()[name] for name in twin})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a training step sends: ``signs`` float (B, n) of +-1, ``features`` float (B, C, h, w) where the encoder learns."""
+
+    signs: torch.Tensor
+    features: torch.Tensor | None
+    batch: Batch
+
+
+class CodecLoss:
+    """The loss of one step; ``twin`` where the blind network learns along."""
+
+    def __init__(self, config: Config, heads: Heads, twin: bool):
+        self.config, self.heads, self.twin = config, heads, twin
+
+    def __call__(self, sent: Sent) -> torch.Tensor:
+        """Half of the images cross the channel whole, half cut to a random level (tail-drop)."""
+        config, training = self.config, self.config.training
+        levels = torch.tensor(config.codec.levels)
+        count, task = len(sent.signs), config.codec.task
+        prefix = torch.where(torch.rand(count) < 0.5, levels[-1], levels[torch.randint(len(levels), (count,))])
+        received = transmit(sent.signs, draw_ber(count, config.channel), prefix, config.channel)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = task_loss(self.heads.aware(received.soft, received.ber)[task], sent.batch, training)
+            if self.twin:
+                loss = loss + task_loss(self.heads.blind(received.hard.detach(), received.ber)[task], sent.batch, training)
+        if sent.features is not None:
+            probed = task_loss(self.heads.probe(sent.features.mean((2, 3))), sent.batch, training)
+            loss = loss + training.probe * probed
+        return loss
+
+
+def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Callable[[int], Iterator[Sent]]:
+    """What a trainable encoder sends, one epoch at a time; ``half`` runs it in bf16."""
+
+    def sent(batch: Batch) -> Sent:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            features = encoder.features(batch.images)
+            latents = encoder.layers[-1](features)
+        return Sent(binarize(latents.float()), features.float(), batch)
+
+    return epochs_of(sent, views, config)
+
+
+def exported(reference: IntegerReference, views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
+    """What the exported integer encoder sends, one epoch at a time."""
+    return epochs_of(lambda batch: Sent(reference(batch.images).float() * 2 - 1, None, batch), views, config)
+
+
+@torch.no_grad()
+def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, config: Config, twin: bool):
+    """Accuracy on the validation split at :data:`WATCHED` points, with flips from a fixed seed."""
+    labels = torch.from_numpy(split.labels)
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        heads.eval()
+        sent = signs()
+        scores = {}
+        for position, ber in WATCHED:
+            prefix = config.codec.levels[position]
+            generator = torch.Generator().manual_seed(1)
+            flips = torch.rand(sent.shape, generator=generator) < ber
+            known = (torch.arange(sent.shape[1]) < prefix).float()
+            hard = torch.where(flips, -sent, sent) * known
+            rate = torch.full((len(sent),), ber)
+            networks = [("", heads.aware, hard * (1 - 2 * ber))] + ([("blind ", heads.blind, hard)] if twin else [])
+            for name, network, soft in networks:
+                right = network(soft, rate)[config.codec.task].argmax(1) == labels
+                scores[f"{name}{prefix}b@{ber:g}"] = 100 * float(right.float().mean())
+        return scores
+
+    return validate
