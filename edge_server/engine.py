@@ -9,6 +9,7 @@ same code from the bits on.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is 
 class EngineRequest:
     """One checked image. ``bitstream`` holds the level's payload bytes; ``ber`` is in [0, 0.5]; ``erased`` are pairs
     of first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest; ``revision`` as for
-    :meth:`Engine.add`."""
+    :meth:`Engine.add`.
+
+    Or several images of one level, nothing of which is erased: ``bers`` is not empty and has each one's BER in place of
+    ``ber``, and ``bitstream`` their payloads, one after the other.
+    """
 
     codec: str
     version: int
@@ -39,11 +44,17 @@ class EngineRequest:
     tasks: tuple[str, ...] = ()
     top_k: int = 1
     revision: int = 0
+    bers: tuple[float, ...] = ()
+
+    @property
+    def images(self) -> int:
+        return len(self.bers) or 1
 
 
 @dataclass(slots=True)
 class EngineAnswer:
-    """Per task the best classes with their calibrated probability, best first; the batch's seconds per stage."""
+    """Per task the best classes with their calibrated probability, best first, of one image after the other; the batch's
+    seconds per stage."""
 
     tasks: dict[str, list[tuple[int, float]]]
     decode_s: float
@@ -131,20 +142,22 @@ class CodecEngine:
 
     def infer(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
         start = time.perf_counter()
-        level = np.array([request.level for request in requests])
-        ber = np.array([request.ber for request in requests], np.float32)
+        counts = [request.images for request in requests]
+        level = np.repeat([request.level for request in requests], counts)
+        ber = np.array([ber for request in requests for ber in request.bers or (request.ber,)], np.float32)
         soft = self.soften(self._unpack(requests), level, ber, self._erasures(requests))
         decoded = time.perf_counter()
         top_k = max(request.top_k for request in requests)
-        best = {task: _best(values, top_k) for task, values in self.probabilities(soft, level, ber).items()}
+        best = {task: _Best(values, top_k) for task, values in self.probabilities(soft, level, ber).items()}
         finished = time.perf_counter()
+        ends = list(itertools.accumulate(counts))
         return [
             EngineAnswer(
-                {task: best[task][row][: request.top_k] for task in request.tasks or self._task_names},
+                {task: best[task].rows(end - count, end, request.top_k) for task in request.tasks or self._task_names},
                 decoded - start,
                 finished - decoded,
             )
-            for row, request in enumerate(requests)
+            for request, count, end in zip(requests, counts, ends)
         ]
 
     def try_out(self) -> None:
@@ -167,25 +180,46 @@ class CodecEngine:
         }
 
     def _unpack(self, requests: Sequence[EngineRequest]) -> np.ndarray:
-        padded = b"".join(request.bitstream.ljust(self._bytes, b"\0") for request in requests)
-        payload = np.frombuffer(padded, np.uint8).reshape(len(requests), self._bytes)
+        padded = b"".join(
+            self._padded(request) if request.bers else request.bitstream.ljust(self._bytes, b"\0")
+            for request in requests
+        )
+        payload = np.frombuffer(padded, np.uint8).reshape(-1, self._bytes)
         return np.unpackbits(payload, axis=1, count=self._bits)
+
+    def _padded(self, request: EngineRequest) -> bytes:
+        """The payloads of several images, each as long as the longest level's."""
+        rows = np.frombuffer(request.bitstream, np.uint8).reshape(request.images, -1)
+        missing = self._bytes - rows.shape[1]
+        return np.pad(rows, ((0, 0), (0, missing))).tobytes() if missing else request.bitstream
 
     def _erasures(self, requests: Sequence[EngineRequest]) -> np.ndarray | None:
         if not any(request.erased for request in requests):
             return None
-        erased = np.zeros((len(requests), self._bits), bool)
-        for row, request in enumerate(requests):
+        erased = np.zeros((sum(request.images for request in requests), self._bits), bool)
+        row = 0
+        for request in requests:
             for first, count in request.erased:
                 erased[row, first : first + count] = True
+            row += request.images
         return erased
 
 
-def _best(values: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
-    """Per row the ``count`` largest values with their column, largest first."""
-    if count == 1:
-        columns = values.argmax(axis=1)[:, None]
-    else:
-        columns = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    scores = np.take_along_axis(values, columns, axis=1)
-    return [list(zip(*row)) for row in zip(columns.tolist(), scores.tolist())]
+class _Best:
+    """The ``count`` largest of each row of ``values``, fewer where there are no more, with their columns."""
+
+    def __init__(self, values: np.ndarray, count: int):
+        if count == 1:
+            columns = values.argmax(axis=1)[:, None]
+        else:
+            columns = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        scores = np.take_along_axis(values, columns, axis=1)
+        self._width = columns.shape[1]
+        self._pairs = list(zip(columns.ravel().tolist(), scores.ravel().tolist()))
+
+    def rows(self, begin: int, end: int, count: int) -> list[tuple[int, float]]:
+        """The first ``count`` of each of these rows, largest first, row after row."""
+        width, pairs = self._width, self._pairs
+        if count >= width:
+            return pairs[begin * width : end * width]
+        return [pair for row in range(begin, end) for pair in pairs[row * width : row * width + count]]

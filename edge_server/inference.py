@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from edge_server.access import caller_name, check_speaks_for
 from edge_server.devices import DeviceTable, RememberedAnswer
 from edge_server.engine import EngineRequest
-from edge_server.jobs import Call, Job
+from edge_server.jobs import Group, Call, Job
 from edge_server.metrics import Metrics, error_label
 from edge_server.repository import Repository, ServedCodec
 from edge_server.scheduler import Scheduler, deadline_passed
@@ -73,6 +74,22 @@ class Inference:
             self.finish(job)
         return job
 
+    def submit_group(self, group: Group) -> None:
+        """As :meth:`submit`, of images that the door has checked: names, the level's length, and whom the caller may
+        speak for. What there is no room for leaves as a group of its own, as does what is more than one batch."""
+        group.received = self._clock()
+        if group.deadline is None:
+            group.deadline = group.received + self._deadline_s
+        if self._observers:
+            group.traceparent = TRACEPARENT.get()
+        room = self._scheduler.limits.queue - self._scheduler.depth
+        group = self._enter_group(group)
+        if group is None:
+            return
+        cuts = {0, min(max(room, 0), group.images), *range(0, group.images, self._scheduler.limits.batch), group.images}
+        for begin, end in pairwise(sorted(cuts)):
+            self._put(group if end - begin == group.images else group.pick(range(begin, end)))
+
     def gone(self, transport: str) -> None:
         """A caller went away before its request was whole."""
         self._metrics.count(self._metrics.requests, transport, "unknown", CANCELLED)
@@ -81,21 +98,62 @@ class Inference:
         """Nobody waits for it any more."""
         job.abandon(self._clock())
 
-    def finish(self, job: Job) -> None:
-        """Count the job's one outcome, remember its answer, tell its transport."""
+    def finish(self, job: Job | Group) -> None:
+        """Count each image's one outcome, remember its answer, tell its transport."""
         self._leave(job)
         if job.request is not None:
             job.served.leave()
+        transport = job.transport if isinstance(job, Group) else job.call.transport
         try:
             if job.error is None and not job.cancelled:
                 self._account(job)
             codec = job.served.name if job.served else "unknown"
-            self._metrics.count(self._metrics.requests, job.call.transport, codec, outcome(job))
-            for observe in self._observers:
-                observe(job)
+            self._metrics.count(self._metrics.requests, transport, codec, outcome(job), by=job.images)
+            if self._observers:
+                for each in job.jobs():
+                    for observe in self._observers:
+                        observe(each)
             job.done(job)
         except Exception:  # a transport that fails to take its answer must not stop the others
-            log.exception("an answer could not be delivered over %s", job.call.transport)
+            log.exception("an answer could not be delivered over %s", transport)
+
+    def _put(self, group: Group) -> None:
+        served = group.served
+        group.request = EngineRequest(
+            served.name,
+            served.version,
+            group.level,
+            group.bitstream,
+            0.0,
+            tasks=served.task_names,
+            revision=served.revision,
+            bers=tuple(group.bers),
+        )
+        served.in_flight += 1
+        try:
+            self._scheduler.put(group)
+        except WeaklinkError as error:
+            group.error = error
+            self.finish(group)
+
+    def _enter_group(self, group: Group) -> Group | None:
+        """What :meth:`_enter` lets in, the rest of each device having ended; None for nothing."""
+        in_flight, most, refused = self._in_flight, self._most_in_flight, {}
+        group.caller = caller_name()
+        for row, device in enumerate(group.devices):
+            holder = device or group.caller
+            if in_flight[holder] >= most and holder:
+                refused.setdefault(holder, []).append(row)
+            else:
+                in_flight[holder] += 1
+        if not refused:
+            return group
+        for holder, rows in refused.items():
+            part = group.pick(rows)
+            part.error = self._too_many(holder)
+            self.finish(part)
+        rest = sorted(set(range(group.images)).difference(*refused.values()))
+        return group.pick(rest) if rest else None
 
     def _enter(self, job: Job) -> None:
         """A device that sends faster than it is answered must not fill the queue alone. Nobody in particular may."""
@@ -103,19 +161,24 @@ class Inference:
         if not holder:
             return
         if self._in_flight[holder] >= self._most_in_flight:
-            raise LimitReached(
-                f"device {holder!r} has {self._in_flight[holder]} requests under way",
-                allowed=f"up to {self._most_in_flight}",
-                fix="wait for answers, or raise --device-in-flight",
-            )
+            raise self._too_many(holder)
         self._in_flight[holder] += 1
         job.holder = holder
 
-    def _leave(self, job: Job) -> None:
-        if job.holder:
-            self._in_flight[job.holder] -= 1
-            if not self._in_flight[job.holder]:
-                del self._in_flight[job.holder]
+    def _too_many(self, holder: str) -> LimitReached:
+        return LimitReached(
+            f"device {holder!r} has {self._in_flight[holder]} requests under way",
+            allowed=f"up to {self._most_in_flight}",
+            fix="wait for answers, or raise --device-in-flight",
+        )
+
+    def _leave(self, job: Job | Group) -> None:
+        in_flight = self._in_flight
+        for holder in job.holders:
+            if in_flight[holder] == 1:
+                del in_flight[holder]
+            else:
+                in_flight[holder] -= 1
 
     def _check(self, job: Job) -> None:
         call = job.call
@@ -161,23 +224,25 @@ class Inference:
         job.ber_source = edge_pb2.BER_SOURCE_PRIOR
         return served.blind_ber
 
-    def _account(self, job: Job) -> None:
-        metrics, call, request, answer = self._metrics, job.call, job.request, job.answer
+    def _account(self, job: Job | Group) -> None:
+        metrics, request, answer = self._metrics, job.request, job.answer
         metrics.observe_stages(
-            job.started - job.received, answer.decode_s, answer.tail_s, job.finished - job.received
+            job.started - job.received, answer.decode_s, answer.tail_s, job.finished - job.received, job.images
         )
+        bers = request.bers or (request.ber,)
         if job.ber_source == edge_pb2.BER_SOURCE_ESTIMATED:
-            metrics.observe(metrics.estimated_ber, request.ber, request.codec)
-        classes = {}
+            metrics.observe_all(metrics.estimated_ber, bers, request.codec)
+        best = {}
         for task, top in answer.tasks.items():
-            classes[task], confidence = top[0]
-            metrics.observe(metrics.confidence, confidence, request.codec, task)
-        if call.device:
-            remembered = RememberedAnswer(request.codec, request.ber, classes, request.version)
-            self._devices.remember(call.device, call.sequence, remembered)
+            best[task], confidences = zip(*top[:: len(top) // job.images])
+            metrics.observe_all(metrics.confidence, confidences, request.codec, task)
+        codec, version, remember = request.codec, request.version, self._devices.remember
+        for device, sequence, ber, *classes in zip(job.devices, job.sequences, bers, *best.values()):
+            if device:
+                remember(device, sequence, RememberedAnswer(codec, ber, dict(zip(best, classes)), version))
 
 
-def outcome(job: Job) -> str:
+def outcome(job: Job | Group) -> str:
     """The label of how a finished job ended: ok, cancelled, or the refusal's name."""
     if job.cancelled:
         return CANCELLED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -91,13 +91,15 @@ class Metrics:
                 totals[outcome] = totals.get(outcome, 0) + int(sample.value)
         return totals
 
-    def observe(self, metric: LoopHistogram, value: float, *labels: str) -> None:
-        metric.labels(*labels).observe(value)
+    def observe_all(self, metric: LoopHistogram, values: Iterable[float], *labels: str) -> None:
+        seen = metric.labels(*labels)
+        for value in values:
+            seen.observe(value)
 
-    def observe_stages(self, queue: float, decode: float, tail: float, total: float) -> None:
-        """Seconds per stage of one answered request."""
+    def observe_stages(self, queue: float, decode: float, tail: float, total: float, requests: int = 1) -> None:
+        """Seconds per stage of answered requests."""
         for stage, seconds in zip(self._stages, (queue, decode, tail, total)):
-            stage.observe(seconds)
+            stage.observe(seconds, requests)
 
     def judged(self, codec: str, task: str, ber: float, correct: bool) -> None:
         """One answer compared with the truth."""

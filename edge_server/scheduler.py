@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from edge_server.engine import EngineAnswer
-from edge_server.jobs import Job
+from edge_server.jobs import Group, Job
 from edge_server.lanes import Lane
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
@@ -20,24 +19,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """``queue``: jobs that may wait. ``batch``: images in one batch."""
+    """``queue``: images that may wait. ``batch``: images in one batch."""
 
     queue: int
     batch: int
 
 
-def form_batch(queue: Sequence[Job], now: float, limits: Limits) -> tuple[list[Job], list[Job]]:
+def form_batch(
+    queue: Iterable[Job | Group], now: float, limits: Limits
+) -> tuple[list[Job | Group], list[Job | Group]]:
     """What to run now and what to give up, both from the head of ``queue`` and in its order; ``queue`` is left alone.
 
     Takes whatever waits, up to ``limits.batch``, and never waits for more. A job that was cancelled or whose deadline
-    has passed takes no place in the batch. Codecs, levels, BERs and erasures mix freely.
+    has passed takes no place in the batch. Codecs, levels, BERs and erasures mix freely. A group that has no room in
+    full waits for the next batch, and whatever is behind it, too.
     """
-    batch: list[Job] = []
-    given_up: list[Job] = []
-    for job in islice(queue, limits.queue):
-        if len(batch) == limits.batch:
+    batch: list[Job | Group] = []
+    given_up: list[Job | Group] = []
+    room = limits.batch
+    for job in queue:
+        if job.cancelled or job.deadline <= now:
+            given_up.append(job)
+            continue
+        room -= job.images
+        if room < 0:
             break
-        (given_up if job.cancelled or job.deadline <= now else batch).append(job)
+        batch.append(job)
+        if not room:
+            break
     return batch, given_up
 
 
@@ -50,14 +59,15 @@ class Scheduler:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        finish: Callable[[Job], None],
+        finish: Callable[[Job | Group], None],
         limits: Limits,
         clock: Callable[[], float],
         observe_batch: Callable[[int], None],
     ):
         self._lanes, self._finish, self._limits = lanes, finish, limits
         self._clock, self._observe_batch = clock, observe_batch
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Job | Group] = deque()
+        self._depth = 0  # images
         self._work = asyncio.Event()
         self._draining = False
         self._batch_s = 0.0  # what the last batch took
@@ -66,21 +76,26 @@ class Scheduler:
 
     @property
     def depth(self) -> int:
-        return len(self._queue)
+        return self._depth
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
     def start(self) -> None:
         self._tasks = [asyncio.get_running_loop().create_task(self._run(lane)) for lane in self._lanes]
 
-    def put(self, job: Job) -> None:
-        """QueueFull at the bound; Unavailable while draining."""
+    def put(self, job: Job | Group) -> None:
+        """QueueFull beyond the bound; Unavailable while draining. A group of at most ``limits.batch`` images."""
         if self._draining:
             raise shutting_down()
-        if len(self._queue) >= self._limits.queue:
+        if self._depth + job.images > self._limits.queue:
             raise QueueFull(
-                f"{len(self._queue)} requests are waiting",
+                f"{self._depth} requests are waiting",
                 allowed=f"{self._limits.queue}",
                 fix="back off and retry, or raise --queue-limit",
             )
+        self._depth += job.images
         self._queue.append(job)
         self._work.set()
 
@@ -96,13 +111,14 @@ class Scheduler:
             job.error = shutting_down()
             self._finish(job)
         self._queue.clear()
+        self._depth = 0
 
     def wake(self) -> None:
         """Look again: a lane came back."""
         self._work.set()
 
     async def _run(self, lane: Lane) -> None:
-        computed: tuple[list[Job], list[EngineAnswer] | WeaklinkError] | None = None
+        computed: tuple[list[Job | Group], list[EngineAnswer] | WeaklinkError] | None = None
         while True:
             batch = self._take() if lane.alive and self._worth_a_lane() else []
             running = lane.submit([job.request for job in batch]) if batch else None
@@ -123,13 +139,13 @@ class Scheduler:
     def _worth_a_lane(self) -> bool:
         """Whether to take less than a full batch while another lane computes: short batches leave the processor to the
         doors, and what waits for them shares the next one."""
-        return not self._busy or self._batch_s >= LONG_BATCH_S or len(self._queue) >= self._limits.batch
+        return not self._busy or self._batch_s >= LONG_BATCH_S or self._depth >= self._limits.batch
 
-    def _take(self) -> list[Job]:
+    def _take(self) -> list[Job | Group]:
         now = self._clock()
         batch, given_up = form_batch(self._queue, now, self._limits)
         for _ in range(len(batch) + len(given_up)):
-            self._queue.popleft()
+            self._depth -= self._queue.popleft().images
         for job in given_up:
             job.error = deadline_passed()
             self._finish(job)
@@ -137,24 +153,27 @@ class Scheduler:
             job.started = now
         return batch
 
-    async def _outcome(self, batch: list[Job], running: asyncio.Future) -> list[EngineAnswer] | WeaklinkError:
-        self._observe_batch(len(batch))
+    async def _outcome(
+        self, batch: list[Job | Group], running: asyncio.Future
+    ) -> list[EngineAnswer] | WeaklinkError:
+        images = sum(job.images for job in batch)
+        self._observe_batch(images)
         try:
             answers = await running
         except Unavailable as error:
             return error
         except Exception as error:  # whatever a network may raise: these requests fail, the server goes on
-            known = [job.call.request_id for job in batch if job.call.request_id]
-            log.exception("the engine failed on a batch of %d", len(batch), extra={"request_ids": known})
+            known = [one.call.request_id for job in batch for one in job.jobs() if one.call.request_id]
+            log.exception("the engine failed on a batch of %d", images, extra={"request_ids": known})
             return WeaklinkError(
-                f"the engine failed on a batch of {len(batch)}: {error!r}",
+                f"the engine failed on a batch of {images}: {error!r}",
                 allowed="an answer",
                 fix="see the server's log; try another runtime",
             )
         self._batch_s = answers[0].decode_s + answers[0].tail_s
         return answers
 
-    def _deliver(self, batch: list[Job], answers: list[EngineAnswer] | WeaklinkError) -> None:
+    def _deliver(self, batch: list[Job | Group], answers: list[EngineAnswer] | WeaklinkError) -> None:
         now = self._clock()
         failed = isinstance(answers, WeaklinkError)
         for index, job in enumerate(batch):
