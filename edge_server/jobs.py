@@ -87,12 +87,12 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Images of one codec and level that are queued, computed and answered together, at a fraction of the cost of as many
-    jobs. ``done(group)`` is called once for each group that it was split into, with either ``answer`` or ``error`` set.
+    """Images of one codec and level that are queued, computed and answered together, at a fraction of the cost of as
+    many jobs. ``done(group)`` is called once for each group that it was split into, with ``answer`` or ``error`` set.
 
-    ``bitstream``: the images' payloads one after the other, whole ones of the level; ``bers``, ``devices``, ``sequences``
-    and ``items``, what the transport wants to have back, of each image. All tasks are run for their best class. ``caller``:
-    who holds the places of images of no device.
+    ``bitstream``: the images' payloads one after the other, whole ones of the level; ``bers``, ``devices``,
+    ``sequences`` and ``items``, what the transport wants to have back, of each image. All tasks are run for their best
+    class. ``caller``: who holds the places of images of no device.
     """
 
     transport: str
