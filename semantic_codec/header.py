@@ -92,4 +92,13 @@ def pack_header(header: Header, encoder_hash: bytes) -> bytes:
 
 def unpack_header(block: bytes) -> Header:
     """The header in 7 bytes, whatever their check says."""
-    return Header(**dict(zip(WIDTHS, unpack_numbers(block[:FIELD_BYTES], list(WIDTHS.values())), strict=True)))
+    packed, header = int.from_bytes(block[:FIELD_BYTES], "big"), object.__new__(Header)
+    # Fields taken out of their own widths fit them: the checks of the constructor would be most of the time.
+    vars(header).update(
+        codec=packed >> 32 & 63,
+        level=packed >> 28 & 15,
+        device=packed >> 12 & 0xFFFF,
+        sequence=packed & 0xFFF,
+        version=packed >> 38,
+    )
+    return header

@@ -10,12 +10,13 @@ that differ: a second would use the same keystream again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from hmac import compare_digest
 
 import numpy as np
 
 from semantic_codec.header import check_range, pack_numbers, unpack_numbers
-from semantic_codec.header_code import HeaderCode
+from semantic_codec.header_code import BlockCoder, HeaderCode
 from semantic_codec.interleave import spread_layout
 from semantic_codec.keyed import FIELD_BYTES, HEADER_BYTES, KEYED_MODE, REPLY, SEQUENCES, DeviceKey, keyed_code, xor
 from semantic_codec.reply import NO_ADVICE, Reply
@@ -39,8 +40,7 @@ def encode_keyed_reply(reply: Reply, device: int, key: DeviceKey) -> bytes:
     packed = pack_numbers(list(zip(values, WIDTHS, strict=True)))
     fields = _hide(packed, device, reply.sequence, key)
     block = fields + key.mac(REPLY + device.to_bytes(2, "big") + fields)
-    coded = keyed_code().encode(np.unpackbits(np.frombuffer(block, dtype=np.uint8))[None])
-    return np.packbits(coded[0, spread_layout(8 * KEYED_REPLY_BYTES, 0)]).tobytes()
+    return _coder().encode(block)
 
 
 def read_keyed_reply(
@@ -91,6 +91,11 @@ def _hide(fields: bytes, device: int, sequence: int, key: DeviceKey) -> bytes:
     """The seven bytes with class, confidence and advice XORed; the same again undoes it."""
     stream = key.keystream(REPLY, device, sequence, FIELD_BYTES - CLEAR_BYTES)
     return fields[:CLEAR_BYTES] + xor(fields[CLEAR_BYTES:], stream)
+
+
+@cache
+def _coder() -> BlockCoder:
+    return BlockCoder(keyed_code(), spread_layout(8 * KEYED_REPLY_BYTES, 0))
 
 
 def _known_bits(sequences: Iterable[int]) -> np.ndarray:

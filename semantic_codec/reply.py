@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import numpy as np
 
@@ -23,11 +24,10 @@ from semantic_codec.header import (
     check_holds,
     check_range,
     check_start,
-    pack_numbers,
     unpack_numbers,
     with_check,
 )
-from semantic_codec.header_code import HeaderCode, open_code
+from semantic_codec.header_code import BlockCoder, HeaderCode, open_code
 from semantic_codec.interleave import spread_layout
 
 REPLY_BYTES = 18
@@ -90,13 +90,22 @@ def encode_reply(reply: Reply, device: int) -> bytes:
     """18 bytes for the device. InvalidRequest: the device is not a number of 16 bits."""
     check_range("device", device, 16)
     check_range("sequence", reply.sequence, 12)
-    confidence = int(reply.confidence * 63 + 0.5)
-    advice = NO_ADVICE if reply.advice_level is None else reply.advice_level
-    values = (OPEN_MODE, reply.status, reply.sequence, reply.class_index, confidence, advice)
-    packed = pack_numbers(list(zip(values, WIDTHS, strict=True)))
-    block = with_check(packed, _start(device))
-    coded = open_code().encode(np.unpackbits(np.frombuffer(block, dtype=np.uint8))[None])
-    return np.packbits(coded[0, _order()]).tobytes()
+    return pack_reply(device, reply.sequence, reply.class_index, reply.confidence, reply.advice_level, reply.status)
+
+
+def pack_reply(
+    device: int,
+    sequence: int,
+    class_index: int,
+    confidence: float,
+    advice_level: int | None,
+    status: int = ReplyStatus.ANSWERED,
+) -> bytes:
+    """As `encode_reply`, of values that are known to fit their fields."""
+    advice = NO_ADVICE if advice_level is None else advice_level
+    packed = status << 36 | sequence << 24 | class_index << 14 | int(confidence * 63 + 0.5) << 8 | advice
+    block = with_check((OPEN_MODE << 38 | packed).to_bytes(FIELD_BYTES, "big"), _start(device))
+    return _coder().encode(block)
 
 
 def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: HeaderCode | None = None) -> Reply | None:
@@ -152,6 +161,11 @@ def _known_bits(sequences: Iterable[int]) -> np.ndarray:
 
 def _start(device: int) -> int:
     return check_start(device.to_bytes(2, "big"))
+
+
+@cache
+def _coder() -> BlockCoder:
+    return BlockCoder(open_code(), _order())
 
 
 def _order() -> np.ndarray:

@@ -11,7 +11,7 @@ LIMIT = np.float32(FORBIDDEN)
 HALF_LIMIT = np.float32(FORBIDDEN / 2)
 
 
-def _compile(function):
+def compile_kernel(function):
     """Cache the machine code beside the package or in the user's cache; where neither can be written, go without."""
     try:
         return njit(cache=True, nogil=True)(function)
@@ -19,7 +19,7 @@ def _compile(function):
         return njit(nogil=True)(function)
 
 
-@_compile
+@compile_kernel
 def _lap(soft, known, taps, metric, spare, gaps):
     """One lap over the trellis: adds to `metric` in place, fills gaps[step, state] = cost by 1 minus cost by 0."""
     half = taps.shape[1]
@@ -48,7 +48,7 @@ def _lap(soft, known, taps, metric, spare, gaps):
         metric[:] = current
 
 
-@_compile
+@compile_kernel
 def _trace(gaps, state, deviation, bits, margins):
     """Walk back from `state`, with the other branch at step `deviation`; fills bits and margins, returns the start."""
     top = gaps.shape[1] // 2
@@ -60,7 +60,7 @@ def _trace(gaps, state, deviation, bits, margins):
     return state
 
 
-@_compile
+@compile_kernel
 def decode_from_state(soft, known, states, taps, list_size):
     count, steps, _ = soft.shape
     size = 2 * taps.shape[1]
@@ -85,7 +85,7 @@ def decode_from_state(soft, known, states, taps, list_size):
     return bits, costs
 
 
-@_compile
+@compile_kernel
 def settle(soft, taps, laps):
     count, steps, _ = soft.shape
     size = 2 * taps.shape[1]

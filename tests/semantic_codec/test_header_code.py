@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semantic_codec import viterbi
-from semantic_codec.header_code import HeaderCode, open_code
+from semantic_codec.header_code import BlockCoder, HeaderCode, open_code
+from semantic_codec.interleave import contiguous_layout, spread_layout
+from semantic_codec.keyed import keyed_code
 
 
 def random_blocks(count, seed=0):
@@ -140,7 +142,17 @@ def test_works_without_numba():
 def test_compiles_without_a_cache_where_none_can_be_written(monkeypatch):
     """As in a read-only install that has no home folder either: numba then finds no place for its cache."""
     caching = pytest.importorskip("numba.core.caching", reason="the compiled kernels need numba")
-    from semantic_codec.viterbi_numba import _compile
+    from semantic_codec.viterbi_numba import compile_kernel
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert _compile(lambda number: number + 1)(1) == 2
+    assert compile_kernel(lambda number: number + 1)(1) == 2
+
+
+@pytest.mark.parametrize("code", [open_code(), keyed_code()], ids=["open", "keyed"])
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_block_is_coded_as_a_batch_is(code: HeaderCode, data: st.DataObject):
+    block = data.draw(st.binary(min_size=code.info_bits // 8, max_size=code.info_bits // 8))
+    order = data.draw(st.sampled_from([spread_layout(code.coded_bits, 0), contiguous_layout(code.coded_bits, 0)]))
+    coded = code.encode(np.unpackbits(np.frombuffer(block, np.uint8))[None])[0]
+    assert BlockCoder(code, order).encode(block) == np.packbits(coded[order]).tobytes()
