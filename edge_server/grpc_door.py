@@ -22,6 +22,7 @@ from edge_server.http2.connection import Http2Connection
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata, refuse_protocol
 from edge_server.http2.stream import Stream
 from edge_server.infer_calls import HARD_LIMIT
+from edge_server.turns import Turns
 from semantic_codec.errors import InvalidRequest, WeaklinkError
 
 BACKLOG = 1024
@@ -35,7 +36,7 @@ class GrpcDoor:
 
     ``admit(method, metadata)`` raises a WeaklinkError for a call that may not be made; it may set context variables,
     which hold for the whole of a hot call. For the others grpcio's interceptors set them anew. ``patience_s``: for a peer
-    that says nothing, or not enough.
+    that says nothing, or not enough. ``turns``: in which connections are read.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class GrpcDoor:
         upstream: str,
         admit: Callable[[str, Metadata], None] = lambda method, metadata: None,
         patience_s: float = 30.0,
+        turns: Turns | None = None,
     ):
+        self._turns = turns or Turns()
         self._hot, self._upstream, self._admit, self._patience_s = hot, upstream, admit, patience_s
         self._connections: set[Http2Connection] = set()
         self._server: asyncio.Server | None = None
@@ -54,7 +57,9 @@ class GrpcDoor:
         """Listen on a bound socket."""
         self._channel = grpc.aio.insecure_channel(self._upstream, CHANNEL_OPTIONS)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Http2Connection(self._open_stream, CallHead.of, self._connections, self._patience_s),
+            lambda: Http2Connection(
+                self._open_stream, CallHead.of, self._connections, self._patience_s, self._turns
+            ),
             sock=sock,
             ssl=tls,
             ssl_handshake_timeout=None if tls is None else self._patience_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -17,19 +17,19 @@ from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_response
 from edge_server.scheduler import shutting_down
+from edge_server.turns import Turns
 from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 TRANSPORT = "grpc"
-TURN = 64  # messages of all streams in one turn of the event loop: engines are not to wait for what a flood brings
-SHARE = 16  # of one of them
 HARD_LIMIT = 4 << 20  # bytes of a message; above, it is not even read
 
 
 class InferCalls:
     """Makes the calls, and knows which are open. Belongs to the event loop's thread.
 
-    ``window``: unanswered messages of a stream before it is read no further; ``stream_limit``: streams of one caller.
+    ``window``: unanswered messages of a stream before it is read no further; ``stream_limit``: streams of one caller;
+    ``turns``: in which streams are read.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class InferCalls:
         max_message_bytes: int,
         window: int,
         stream_limit: int,
+        turns: Turns,
     ):
-        self._inference, self.clock = inference, clock
+        self._inference, self.clock, self.turns = inference, clock, turns
         self.max_message_bytes, self.window = max_message_bytes, window
         self._parse = parser(edge_pb2.InferRequest, max_message_bytes)
         self._stream_limit, self._streams_of = stream_limit, Counter[str]()
         self._open: set[UnaryInfer | StreamInfer] = set()
-        self._turns: dict[StreamInfer, None] = {}  # streams with messages to be read, in the order of their turns
         self._idle = asyncio.Event()
         self.draining = False
 
@@ -73,22 +73,6 @@ class InferCalls:
         self._open.discard(call)
         if not self._open:
             self._idle.set()
-
-    def take_turns(self, stream: StreamInfer) -> None:
-        """Have the stream read its messages, soon."""
-        if not self._turns:
-            asyncio.get_running_loop().call_soon(self._turn)
-        self._turns[stream] = None
-
-    def _turn(self) -> None:
-        """The streams one after the other, until so many messages are read."""
-        taken = 0
-        while self._turns and taken < TURN:
-            stream = next(iter(self._turns))
-            del self._turns[stream]
-            taken += stream.read(SHARE)
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._turn)
 
     def enter_stream(self, call: StreamInfer, owner: str) -> None:
         """LimitReached: the owner has enough of them."""
@@ -118,6 +102,9 @@ class InferCalls:
         if isinstance(request, WeaklinkError):
             return self.refuse(request, done)
         return self._inference.submit(to_call(request, TRANSPORT, deadline), done)
+
+    def submit_all(self, bodies: Sequence[bytes], deadline: float | None, done: Callable[[Job], None]) -> list[Job]:
+        return [self.submit(body, deadline, done) for body in bodies]
 
     def refuse(self, error: WeaklinkError, done: Callable[[Job], None]) -> Job:
         return self._inference.submit(Call(TRANSPORT, b""), done, refusal=error)
@@ -175,6 +162,7 @@ class StreamInfer(GrpcCall):
         self._deadline = calls.deadline(head)
         self._context = contextvars.copy_context()
         self._jobs: set[Job] = set()
+        self._ended: list[Job] = []  # that are to be answered
         self._unanswered = 0
         self._owner = caller_name() or stream.connection.peer
         try:
@@ -183,26 +171,25 @@ class StreamInfer(GrpcCall):
             self.refuse(error)
 
     def look(self) -> None:
-        self._calls.take_turns(self)
+        self._calls.turns.wait(self, self._read)
 
-    def read(self, most: int) -> int:
+    def _read(self, most: int) -> int:
         """Take up to ``most`` of the messages that there is room for, and return how many; end the call where it is
         over."""
-        taken = 0
-        while self._has_room() and (body := self.next_message()) is not None:
-            taken += 1
-            self._unanswered += 1
-            job = self._context.run(self._calls.submit, body, self._deadline, self._done)
-            if job.error is None:
-                self._jobs.add(job)
-            if taken == most:
-                self._calls.take_turns(self)
-                return taken
+        room = min(most, self._calls.window - self._unanswered) if self._has_room() else 0
+        bodies = self.next_messages(room)
+        if bodies:
+            self._unanswered += len(bodies)
+            jobs = self._context.run(self._calls.submit_all, bodies, self._deadline, self._done)
+            self._jobs.update([job for job in jobs if job.error is None])
+            if self._held and self._has_room():
+                self.look()
+                return len(bodies)
         self._end_if_over()
-        return taken
+        return len(bodies)
 
     def _end_if_over(self) -> None:
-        if self._unanswered or self.stream.closed:
+        if self._unanswered or self._ended or self.stream.closed:
             return
         if self._calls.draining:
             self._end_with(shutting_down())
@@ -218,6 +205,7 @@ class StreamInfer(GrpcCall):
 
     def cancelled(self) -> None:
         self._calls.leave_stream(self, self._owner)
+        self._calls.turns.leave(self)
         now = self._calls.clock()
         for job in self._jobs:
             job.abandon(now)
@@ -229,14 +217,25 @@ class StreamInfer(GrpcCall):
         self._unanswered -= 1
         self._jobs.discard(job)
         if not job.cancelled:
-            self.send(to_response(job).SerializeToString())
-        # Where room was what this stream waited for, or this was the last answer.
-        if self._held or not self._unanswered:
+            if not self._ended:
+                asyncio.get_running_loop().call_soon(self._answer)
+            self._ended.append(job)
+        elif not self._unanswered:
             self.look()
+
+    def _answer(self) -> None:
+        """All jobs that ended since the last time, together."""
+        if self._ended and not self.stream.closed:
+            ended, self._ended = self._ended, []
+            self.send(*[to_response(job).SerializeToString() for job in ended])
+            # Where room was what this stream waited for, or this was the last answer.
+            if self._held or not self._unanswered:
+                self.look()
 
     def _end_with(self, error: WeaklinkError) -> None:
         self.end(grpc.StatusCode[error.grpc_status], str(error))
 
     def end(self, status: grpc.StatusCode, message: str = "", metadata: Metadata = ()) -> None:
+        self._answer()
         super().end(status, message, metadata)
         self.cancelled()  # what is still under way has nobody to go to

@@ -82,6 +82,11 @@ class Scheduler:
     def limits(self) -> Limits:
         return self._limits
 
+    @property
+    def room(self) -> int:
+        """Images that the queue still takes; while draining, what it could take if it took any: to say no is no work."""
+        return self._limits.queue - (0 if self._draining else self._depth)
+
     def start(self) -> None:
         self._tasks = [asyncio.get_running_loop().create_task(self._run(lane)) for lane in self._lanes]
 

@@ -56,6 +56,7 @@ from edge_server.timed_http import TimedHttp
 from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
 from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc
+from edge_server.turns import Turns
 from edge_server.udp_door import UdpDoor
 from edge_server.watched_file import WatchedFile
 from semantic_codec.bundle import bundle_roots
@@ -203,6 +204,7 @@ class EdgeServer:
             self.metrics.batch_size.observe,
         )
         inference.connect(self._scheduler)
+        self._turns = Turns(lambda: self._scheduler.room)
         self._keys = None if settings.keys is None else Keyring(settings.keys)
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._access = None if tokens is None else Access(tokens, self.metrics)
@@ -224,7 +226,7 @@ class EdgeServer:
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(judge, repository, settings.max_message_bytes)
         self._calls = InferCalls(
-            inference, clock, settings.max_message_bytes, settings.stream_window, settings.stream_limit
+            inference, clock, settings.max_message_bytes, settings.stream_window, settings.stream_limit, self._turns
         )
         self._gateway = Gateway(devices, inference, self.metrics, keys, self._replay)
         datagrams = Readers((), self._keys, settings.reads_open_frames)
@@ -316,7 +318,7 @@ class EdgeServer:
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
-        door = GrpcDoor(hot, upstream, self._admit_grpc(), settings.client_timeout_s)
+        door = GrpcDoor(hot, upstream, self._admit_grpc(), settings.client_timeout_s, self._turns)
         await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(door.close)
         return join(settings.host, sock.getsockname()[1])
@@ -369,7 +371,7 @@ class EdgeServer:
         app = app if self._access is None else HttpAccess(app, self._access)
         config = uvicorn.Config(
             app,
-            http=partial(TimedHttp, settings.client_timeout_s),
+            http=partial(TimedHttp, settings.client_timeout_s, self._turns),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -32,6 +32,6 @@ class Allowance:
             if self._left < 0:
                 raise ConnectionFailed(Code.ENHANCE_YOUR_CALM)
 
-    def earn(self, size: int) -> None:
-        """An answer of so many bytes was sent; a large one is acknowledged with many frames."""
-        self._left = min(MOST, self._left + FOR_AN_ANSWER + (size >> 12))
+    def earn(self, size: int, answers: int = 1) -> None:
+        """Answers of so many bytes were sent; a large one is acknowledged with many frames."""
+        self._left = min(MOST, self._left + FOR_AN_ANSWER * answers + (size >> 12))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from edge_server.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
-    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     GOAWAY,
@@ -41,21 +39,16 @@ from edge_server.http2.frames import (
     Code,
     ConnectionFailed,
     frame,
-    header_frames,
     unpadded,
-    window_update,
 )
 from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader
+from edge_server.http2.outgoing import Outgoing
+from edge_server.http2.receive_windows import ReceiveWindows
 from edge_server.http2.stream import Stream
+from edge_server.turns import SHARE, Turns
 
 MOST_STREAMS = 512
 MOST_SETTINGS = 32  # in one frame
-TURN = 32  # frames of a connection in one turn of the event loop
-CONNECTION_WINDOW = 1 << 20  # bytes on their way; what is held is bounded by the streams' windows and the loan
-LOAN = 8 << 20
-"""Bytes by which the windows of all streams together may be widened for messages that are longer than a window. A
-message has its loan from its first bytes on, or waits for it: none waits half received for another's end."""
-_CREDIT_AT = DEFAULT_WINDOW // 4
 _WINDOW = struct.Struct(">I")
 
 
@@ -63,7 +56,7 @@ class Http2Connection(asyncio.Protocol):
     """``open_stream(stream, parse(headers))`` is called for each request and sets ``stream.receiver``.
 
     A peer that completes no frame for ``patience_s`` seconds is asked for a sign of life, and is gone if it gives none
-    for as long again. ``connections``: those that are open.
+    for as long again. ``connections``: those that are open. ``turns``: in which what is received is read.
     """
 
     def __init__(
@@ -72,24 +65,19 @@ class Http2Connection(asyncio.Protocol):
         parse: Callable[[list[tuple[str, str]]], Any],
         connections: set[Http2Connection],
         patience_s: float,
+        turns: Turns,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._open_stream, self._connections, self._patience_s = open_stream, connections, patience_s
+        self._turns = turns
         self.allowance = Allowance(clock)
         self._reader = HeaderReader(parse, self.allowance.spend)
         self._streams: dict[int, Stream] = {}
-        self._waiting: dict[int, Stream] = {}  # streams with a backlog, in the order in which they are served
-        self._borrowers: deque[Stream] = deque()  # streams that want a loan
-        self._loan = LOAN
+        self.windows = ReceiveWindows(self.write)
         self._last = 0
         self._buffer = b""
-        self._out: list[bytes] = []
         self._began = False
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags and bytes of headers to be continued
-        self._window = DEFAULT_WINDOW  # of the peer
-        self._initial_window = DEFAULT_WINDOW
-        self._largest_frame = LARGEST_FRAME
-        self._uncredited = 0
         self._progress = self._asked = self._closing = False
         self._block_seen: object = None
         self._postponed = False  # the rest of what was received is for the next turn
@@ -99,17 +87,19 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport, self._loop = transport, asyncio.get_running_loop()
+        self.outgoing = Outgoing(transport, self.forget)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
         self._connections.add(self)
         self._timer = self._loop.call_later(self._patience_s, self._look)
         settings = ((MAX_CONCURRENT_STREAMS, MOST_STREAMS), (MAX_HEADER_LIST_SIZE, LARGEST_BLOCK))
         self.write(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in settings)))
-        self.write(window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+        self.windows.open()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._timer.cancel()
         self._connections.discard(self)
+        self._turns.leave(self)
         for stream in list(self._streams.values()):
             self.forget(stream)
             stream.receiver.cancelled()
@@ -123,30 +113,42 @@ class Http2Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.paused = False
         if not self._postponed:
-            self._go_on()
+            self._go_on(SHARE)
         for stream in list(self._streams.values()):
             if not stream.closed:
                 stream.receiver.drained()
 
     def data_received(self, data: bytes) -> None:
-        try:
-            self._read(self._buffer + data if self._buffer else data)
-        except ConnectionFailed as failure:
-            self._end(failure.code)
-        except hpack.HPACKError:
-            self._end(Code.COMPRESSION_ERROR)
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._postponed or self._turns.full:
+            self._postpone()
+        else:
+            self._read(SHARE)
 
     def _postpone(self) -> None:
         if not self._postponed:
             self._postponed = True
             self._transport.pause_reading()
-            self._loop.call_soon(self._go_on)
+            self._turns.wait(self, self._go_on)
 
-    def _go_on(self) -> None:
+    def _go_on(self, most: int) -> int:
+        """Read up to so many frames of what was received, and return how many they were."""
         self._postponed = False
-        if not self.paused and not self._transport.is_closing():
+        if self.paused or self._transport.is_closing():
+            return 0
+        read = self._read(most)
+        if not (self._postponed or self.paused or self._transport.is_closing()):
             self._transport.resume_reading()
-            self.data_received(b"")
+        return read
+
+    def _read(self, most: int) -> int:
+        try:
+            return self._read_frames(self._buffer, most)
+        except ConnectionFailed as failure:
+            self._end(failure.code)
+        except hpack.HPACKError:
+            self._end(Code.COMPRESSION_ERROR)
+        return most
 
     def close(self) -> None:
         """Say goodbye and close once everything written has gone out, or was not taken until patience ends."""
@@ -154,92 +156,26 @@ class Http2Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Everything of one turn of the event loop leaves together."""
-        if self._closing:
-            return
-        if not self._out:
-            self._loop.call_soon(self._write_out)
-        self._out.append(data)
-
-    def flush(self, stream: Stream, out: list[bytes]) -> None:
-        """Move what the windows allow from the stream's backlog to ``out``, and its trailers behind the last of it."""
-        backlog = stream.backlog
-        while backlog:
-            size = min(len(backlog), self._window, stream.window, self._largest_frame)
-            if size <= 0:
-                self._waiting[stream.number] = stream
-                return
-            out.append(frame(DATA, 0, stream.number, bytes(backlog[:size])))
-            del backlog[:size]
-            self._window -= size
-            stream.window -= size
-        self._waiting.pop(stream.number, None)
-        if stream.trailers is not None:
-            # What the peer still sends is dropped: gRPC's own client takes a reset behind the trailers for an error.
-            out.append(header_frames(stream.number, stream.trailers, END_STREAM))
-            self.forget(stream)
+        if not self._closing:
+            self.outgoing.write(data)
 
     def forget(self, stream: Stream) -> None:
         stream.closed = True
         self._streams.pop(stream.number, None)
-        self._waiting.pop(stream.number, None)
-        if stream.wanted:
-            self._borrowers.remove(stream)
-            stream.wanted = 0
-        self._give_back(stream, stream.borrowed)
+        self.outgoing.forget(stream)
+        self.windows.forget(stream)
 
-    def lend(self, stream: Stream, count: int) -> None:
-        if stream.receivable >= count or stream.wanted or not stream.open_in:
-            return
-        if stream.uncredited:
-            self._widen(stream, stream.uncredited)
-            stream.uncredited = 0
-        missing = count - stream.receivable
-        if missing > 0:
-            stream.wanted = missing
-            self._borrowers.append(stream)
-            self._lend_on()
-
-    def credit(self, stream: Stream, count: int) -> None:
-        returned = min(stream.borrowed, count)
-        self._give_back(stream, returned)
-        if stream.closed or not stream.open_in:
-            return
-        stream.uncredited += count - returned
-        if stream.uncredited >= _CREDIT_AT:
-            self._widen(stream, stream.uncredited)
-            stream.uncredited = 0
-
-    def _give_back(self, stream: Stream, count: int) -> None:
-        if count:
-            stream.borrowed -= count
-            self._loan += count
-            self._lend_on()
-
-    def _lend_on(self) -> None:
-        """In the order in which they came: a large one is not passed by for ever."""
-        while self._borrowers and self._borrowers[0].wanted <= self._loan:
-            stream = self._borrowers.popleft()
-            self._loan -= stream.wanted
-            stream.borrowed += stream.wanted
-            self._widen(stream, stream.wanted)
-            stream.wanted = 0
-
-    def _widen(self, stream: Stream, count: int) -> None:
-        stream.receivable += count
-        self.write(window_update(stream.number, count))
-
-    def _read(self, data: bytes) -> None:
+    def _read_frames(self, data: bytes, most: int) -> int:
         place, end = 0, len(data)
         if not self._began:
             if not data.startswith(PREFACE[:end]):
                 raise ConnectionFailed(Code.PROTOCOL_ERROR)
             if end < len(PREFACE):
-                self._buffer = data
-                return
+                return 0
             self._began, place = True, len(PREFACE)
         frames = 0
         while end - place >= HEAD.size and not self._closing:
-            if frames == TURN:
+            if frames == most:
                 self._postpone()
                 break
             frames += 1
@@ -260,13 +196,11 @@ class Http2Connection(asyncio.Protocol):
             else:
                 handle(self, flags, number & 0x7FFF_FFFF, data[begin:place])
         self._buffer = data[place:]
+        return frames
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        self._uncredited += size
-        if self._uncredited >= CONNECTION_WINDOW // 2:
-            self.write(window_update(0, self._uncredited))
-            self._uncredited = 0
+        self.windows.received(size)
         if flags & PADDED:
             payload = unpadded(payload)
         stream = self._streams.get(number)
@@ -282,7 +216,7 @@ class Http2Connection(asyncio.Protocol):
         if not payload and not flags & END_STREAM:
             self.allowance.spend()
         if size > len(payload):
-            self.credit(stream, size - len(payload))
+            self.windows.credit(stream, size - len(payload))
         if flags & END_STREAM:
             stream.open_in = False
         if payload:
@@ -333,7 +267,7 @@ class Http2Connection(asyncio.Protocol):
             self.allowance.spend()
             self.write(frame(RST_STREAM, 0, number, _WINDOW.pack(Code.REFUSED_STREAM)))
             return
-        stream = self._streams[number] = Stream(self, number, self._initial_window)
+        stream = self._streams[number] = Stream(self, number, self.outgoing.initial_window)
         stream.open_in = not ended
         self._open_stream(stream, parsed)
         if ended and not stream.closed:
@@ -367,23 +301,14 @@ class Http2Connection(asyncio.Protocol):
             raise ConnectionFailed(Code.ENHANCE_YOUR_CALM)
         for name, value in struct.iter_unpack(">HI", payload):
             if name == INITIAL_WINDOW_SIZE:
-                self._change_initial_window(value)
+                self.allowance.spend(len(self._streams) >> 6)
+                self.outgoing.change_initial_window(value, self._streams.values())
             elif name == MAX_FRAME_SIZE:
                 if not LARGEST_FRAME <= value < 1 << 24:
                     raise ConnectionFailed(Code.PROTOCOL_ERROR)
-                self._largest_frame = value
+                self.outgoing.largest_frame = value
         self.write(frame(SETTINGS, ACK, 0, b""))
-        self._flush_waiting()
-
-    def _change_initial_window(self, value: int) -> None:
-        if value > LARGEST_WINDOW:
-            raise ConnectionFailed(Code.FLOW_CONTROL_ERROR)
-        self.allowance.spend(len(self._streams) >> 6)
-        for stream in self._streams.values():
-            stream.window += value - self._initial_window
-            if stream.window > LARGEST_WINDOW:
-                raise ConnectionFailed(Code.FLOW_CONTROL_ERROR)
-        self._initial_window = value
+        self.outgoing.send_waiting()
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -400,16 +325,13 @@ class Http2Connection(asyncio.Protocol):
         self.allowance.spend()
         more = _WINDOW.unpack(payload)[0] & LARGEST_WINDOW
         if number == 0:
-            self._window += more
-            if not more or self._window > LARGEST_WINDOW:
-                raise ConnectionFailed(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
-            self._flush_waiting()
+            self.outgoing.widen(more)
         elif stream := self._streams.get(number):
             stream.window += more
             if not more or stream.window > LARGEST_WINDOW:
                 self._break(stream, Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
-            elif number in self._waiting:
-                self._flush_one(stream)
+            else:
+                self.outgoing.widened(stream)
         elif not number & 1 or number > self._last:
             raise ConnectionFailed(Code.PROTOCOL_ERROR)
 
@@ -425,40 +347,21 @@ class Http2Connection(asyncio.Protocol):
         stream.reset(code)
         stream.receiver.cancelled()
 
-    def _flush_waiting(self) -> None:
-        for stream in list(self._waiting.values()):
-            if self._window <= 0:
-                return
-            self._flush_one(stream)
-
-    def _flush_one(self, stream: Stream) -> None:
-        out: list[bytes] = []
-        self.flush(stream, out)
-        if out:
-            self.write(b"".join(out))
-        if stream.has_room and not stream.closed:
-            stream.receiver.drained()
-
     def _look(self) -> None:
         stuck = self._block is not None and self._block is self._block_seen
-        if self._closing or not self._began or stuck or (self._asked and not self._progress):
+        if self._closing or not self._began or stuck or (self._asked and not self._progress and not self._postponed):
             self._transport.abort()
             return
-        self._asked = not self._progress
+        self._asked = not self._progress and not self._postponed
         if self._asked:
             self.write(frame(PING, 0, 0, b"weaklink"))
         self._progress, self._block_seen = False, self._block
         self._timer = self._loop.call_later(self._patience_s, self._look)
 
-    def _write_out(self) -> None:
-        if self._out and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
     def _end(self, code: Code) -> None:
         if not self._closing:
             self.write(frame(GOAWAY, 0, 0, struct.pack(">II", self._last, code)))
-            self._write_out()
+            self.outgoing.flush()
             self._closing = True
             self._transport.close()
 

@@ -115,29 +115,47 @@ class GrpcCall:
 
     def next_message(self) -> bytes | None:
         """The peer may send as much again as was taken. None: no whole message is there, or the call has ended."""
-        held = self._held
-        if len(held) < _PREFIX.size or self.stream.closed:
-            return None
-        compressed, length = _PREFIX.unpack_from(held)
-        if length > self._largest:
-            self.refuse(_too_large(length, self._largest))
-            return None
-        end = _PREFIX.size + length
-        if len(held) < end:
-            self.stream.expect(end - len(held))
-            return None
-        body = bytes(held[_PREFIX.size : end])
-        del held[:end]
-        self.stream.consumed(end)
-        return self._decompressed(body) if compressed else body
+        return next(iter(self.next_messages(1)), None)
+
+    def next_messages(self, most: int) -> list[bytes]:
+        """As :meth:`next_message`, up to ``most`` of them. One that cannot be taken ends the call only when it is the
+        first: those before it are handed out."""
+        held, place, missing, packed = self._held, 0, 0, False
+        bodies: list[bytes] = []
+        if self.stream.closed:
+            return bodies
+        while len(bodies) < most and not packed and len(held) - place >= _PREFIX.size:
+            packed, length = _PREFIX.unpack_from(held, place)
+            begin = place + _PREFIX.size
+            if bodies and (packed or length > self._largest):
+                packed = False
+                break
+            if length > self._largest:
+                self.refuse(_too_large(length, self._largest))
+                return bodies
+            missing = begin + length - len(held)
+            if missing > 0:
+                break
+            place = begin + length
+            bodies.append(bytes(held[begin:place]))
+        if bodies:
+            del held[:place]
+            self.stream.consumed(place)
+        if missing > 0:
+            self.stream.expect(missing)
+        elif packed:
+            plain = self._decompressed(bodies[0])
+            return [] if plain is None else [plain]
+        return bodies
 
     def begin(self, metadata: Metadata = ()) -> None:
         """Send the response's headers now."""
         self._begun = True
         self.stream.send(_BEGIN + _metadata_block(metadata), b"", None)
 
-    def send(self, body: bytes) -> None:
-        self.stream.send(self._head(), _PREFIX.pack(0, len(body)) + body, None)
+    def send(self, *bodies: bytes) -> None:
+        framed = b"".join([part for body in bodies for part in (_PREFIX.pack(0, len(body)), body)])
+        self.stream.send(self._head(), framed, None, len(bodies))
 
     def answer(self, body: bytes) -> None:
         """The one message of a response, and OK."""

@@ -53,18 +53,19 @@ class Stream:
         """Whether the peer keeps up with what it is sent."""
         return len(self.backlog) <= MOST_BACKLOG and not self.connection.paused
 
-    def send(self, headers: bytes | None, data: bytes, trailers: bytes | None) -> None:
-        """Header block, data and closing header block, whichever are there; data beyond the peer's window waits."""
+    def send(self, headers: bytes | None, data: bytes, trailers: bytes | None, answers: int = 1) -> None:
+        """Header block, data and closing header block, whichever are there; data beyond the peer's window waits.
+        answers: how many there are in the data."""
         if self.closed:
             return
         connection, out = self.connection, list[bytes]()
-        connection.allowance.earn(len(data))
+        connection.allowance.earn(len(data), answers)
         if headers is not None:
             out.append(header_frames(self.number, headers))
         if trailers is not None:
             self.trailers = trailers
         self.backlog += data
-        connection.flush(self, out)
+        connection.outgoing.send(self, out)
         connection.write(b"".join(out))
 
     def send_only_trailers(self, block: bytes) -> None:
@@ -76,11 +77,11 @@ class Stream:
 
     def expect(self, count: int) -> None:
         """So many more bytes are needed before any can be dealt with: the peer may send them once there is room."""
-        self.connection.lend(self, count)
+        self.connection.windows.lend(self, count)
 
     def consumed(self, count: int) -> None:
         """So many bytes of data were dealt with: the peer may send as many again."""
-        self.connection.credit(self, count)
+        self.connection.windows.credit(self, count)
 
     def reset(self, code: Code) -> None:
         if not self.closed:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from edge_server.http2.connection import LOAN, Http2Connection
+from edge_server.http2.connection import Http2Connection
 from edge_server.http2.frames import GOAWAY, HEAD, PREFACE, SETTINGS, Code, frame
 from edge_server.http2.grpc_call import CallHead
+from edge_server.http2.receive_windows import LOAN
 from edge_server.http2.stream import Stream
+from edge_server.turns import Turns
 
 
 class MemoryTransport(asyncio.Transport):
@@ -42,9 +44,15 @@ class MemoryTransport(asyncio.Transport):
 class Peer:
     """A client that says whatever it is told to. Within a running event loop."""
 
-    def __init__(self, open_stream: Callable[[Stream, CallHead], None], clock=lambda: 0.0, patience_s: float = 60.0):
+    def __init__(
+        self,
+        open_stream: Callable[[Stream, CallHead], None],
+        clock=lambda: 0.0,
+        patience_s: float = 60.0,
+        turns: Turns | None = None,
+    ):
         self.transport = MemoryTransport()
-        self.connection = Http2Connection(open_stream, CallHead.of, set(), patience_s, clock)
+        self.connection = Http2Connection(open_stream, CallHead.of, set(), patience_s, turns or Turns(), clock)
         self.connection.connection_made(self.transport)
 
     def begin(self) -> Peer:
@@ -80,4 +88,5 @@ class Peer:
         """The connection is gone; and nothing is left of it."""
         self.connection.connection_lost(None)
         left = self.connection
-        assert not left._streams and not left._waiting and not left._borrowers and left._loan == LOAN
+        assert not left._streams and not left.outgoing._waiting
+        assert not left.windows._borrowers and left.windows.loan == LOAN

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_server.http2.allowance import MOST, PER_SECOND, Allowance
-from edge_server.http2.connection import CONNECTION_WINDOW, LOAN, MOST_SETTINGS, MOST_STREAMS, TURN
+from edge_server.http2.connection import MOST_SETTINGS, MOST_STREAMS
 from edge_server.http2.frames import (
     ACK,
     CONTINUATION,
@@ -40,7 +40,9 @@ from edge_server.http2.frames import (
 )
 from edge_server.http2.grpc_call import CallHead, GrpcCall
 from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader, write_headers
+from edge_server.http2.receive_windows import CONNECTION_WINDOW, LOAN
 from edge_server.http2.stream import Stream
+from edge_server.turns import SHARE
 from tests.edge_server.http2.memory import Peer
 
 LARGEST = 4 << 20
@@ -335,7 +337,7 @@ def test_any_frames(parts: list[bytes], kind: type[GrpcCall]):
             for start in range(0, len(data), size):
                 peer.send(data[start : start + size])
             await peer.received()
-            assert 0 <= peer.connection._loan <= LOAN
+            assert 0 <= peer.connection.windows.loan <= LOAN
             peer.lose()
 
     asyncio.run(try_it())
@@ -344,11 +346,11 @@ def test_any_frames(parts: list[bytes], kind: type[GrpcCall]):
 async def test_a_long_read_takes_several_turns():
     """What one peer sends at once does not keep the event loop from everybody else; and all of it is answered."""
     peer = Peer(serving(Echo)).begin()
-    peer.send(*calls(5 * TURN))
-    assert len(peer.connection._streams) + len(peer.connection._out) < 2 * TURN and not peer.transport.reading
+    peer.send(*calls(5 * SHARE))
+    assert len(peer.connection._streams) + len(peer.connection.outgoing._written) < 2 * SHARE and not peer.transport.reading
     peer.connection.pause_writing()
     await asyncio.sleep(0)
     peer.connection.resume_writing()
     answered = [stream for kind, flags, stream, _ in await peer.received() if kind == HEADERS and flags & END_STREAM]
-    assert answered == list(rising(5 * TURN)) and peer.transport.reading
+    assert answered == list(rising(5 * SHARE)) and peer.transport.reading
     peer.lose()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_server.grpc_door import GrpcDoor
-from edge_server.http2.connection import LOAN
+from edge_server.http2.receive_windows import LOAN
 from edge_server.http2.frames import PREFACE, frame
 from edge_server.http2.grpc_call import CallHead, GrpcCall
 from edge_server.http2.headers import HeaderReader, write_headers

@@ -1,0 +1,58 @@
+"""Whose bytes are read next, and how many: doors take turns, and while the queue is full their turns are rare.
+
+A request that finds the queue full is refused, which takes the event loop about as long as to answer one. A flood of them
+would leave no time for those that wait in the queue. So while it is full only so many are read as it takes to tell callers
+that they should back off. The others stay where they are, in the kernel's buffers, which makes a TCP peer stop sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+
+TURN = 64  # frames, messages or requests in one turn of the event loop: engines are not to wait for what a flood brings
+SHARE = 32  # of one reader
+BUSY_TURN, PAUSE_S = 8, 0.005
+"""While the queue is full: so many in all, then a pause of so many seconds."""
+
+
+class Turns:
+    """Belongs to the event loop's thread. ``room``: jobs that the queue still takes."""
+
+    def __init__(self, room: Callable[[], int] = lambda: TURN):
+        self._room = room
+        self._waiting: dict[Hashable, Callable[[int], int]] = {}  # in the order of their turns
+        self._scheduled = self._resting = False
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for a turn before reading anything: there is no room, or others came while there was none."""
+        return self._resting or self._room() <= 0
+
+    def wait(self, who: Hashable, read: Callable[[int], int]) -> None:
+        """Have ``read(most)`` called soon, to take up to ``most`` and return how many it took; it may wait again."""
+        self._waiting.setdefault(who, read)
+        self._schedule()
+
+    def leave(self, who: Hashable) -> None:
+        """It need not be called any more."""
+        self._waiting.pop(who, None)
+
+    def _schedule(self) -> None:
+        if self._scheduled or not self._waiting:
+            return
+        self._scheduled, self._resting = True, self._room() <= 0
+        loop = asyncio.get_running_loop()
+        if self._resting:
+            loop.call_later(PAUSE_S, self._turn)
+        else:
+            loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        had_room = self._room() > 0
+        left = TURN if had_room else BUSY_TURN
+        while self._waiting and left > 0 and (self._room() > 0) == had_room:
+            who = next(iter(self._waiting))
+            left -= max(1, self._waiting.pop(who)(min(left, SHARE)))
+        self._scheduled = self._resting = False
+        self._schedule()
