@@ -120,10 +120,9 @@ class Http2Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
-        if self._postponed or self._turns.full:
-            self._postpone()
-        else:
-            self._read(SHARE)
+        if not self._postponed:
+            # Calls that would be refused wait; that one is given up, or has more room for its answers, is known at once.
+            self._read(SHARE, new_calls=not self._turns.full)
 
     def _postpone(self) -> None:
         if not self._postponed:
@@ -141,9 +140,9 @@ class Http2Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return read
 
-    def _read(self, most: int) -> int:
+    def _read(self, most: int, new_calls: bool = True) -> int:
         try:
-            return self._read_frames(self._buffer, most)
+            return self._read_frames(self._buffer, most, new_calls)
         except ConnectionFailed as failure:
             self._end(failure.code)
         except hpack.HPACKError:
@@ -165,7 +164,7 @@ class Http2Connection(asyncio.Protocol):
         self.outgoing.forget(stream)
         self.windows.forget(stream)
 
-    def _read_frames(self, data: bytes, most: int) -> int:
+    def _read_frames(self, data: bytes, most: int, new_calls: bool) -> int:
         place, end = 0, len(data)
         if not self._began:
             if not data.startswith(PREFACE[:end]):
@@ -175,11 +174,11 @@ class Http2Connection(asyncio.Protocol):
             self._began, place = True, len(PREFACE)
         frames = 0
         while end - place >= HEAD.size and not self._closing:
-            if frames == most:
+            high, low, kind, flags, number = HEAD.unpack_from(data, place)
+            if frames == most or (kind == HEADERS and not new_calls):
                 self._postpone()
                 break
             frames += 1
-            high, low, kind, flags, number = HEAD.unpack_from(data, place)
             length = high << 8 | low
             if length > LARGEST_FRAME:
                 raise ConnectionFailed(Code.FRAME_SIZE_ERROR)

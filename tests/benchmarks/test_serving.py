@@ -73,8 +73,9 @@ def test_answers_in_pieces():
     chunked = b"transfer-encoding: chunked"
     assert not http._is_whole(chunked, b"1\r\na\r\n") and http._is_whole(chunked, b"1\r\na\r\n0\r\n\r\n")
     grpc = GrpcClient.__new__(GrpcClient)
-    grpc._left = 0
-    assert [grpc._answers(part) for part in (b"\0\0\0\0\3a", b"b", b"c", b"\0\0\0\0\0")] == [False, False, True, True]
+    grpc._part = b""
+    parts = (b"\0\0\0\0\3a", b"b", b"c", b"\0\0\0\0\0", b"\0\0\0\0\1d\0\0\0\0\0\0\0", b"\0\0\0")
+    assert [grpc._answers(part) for part in parts] == [0, 0, 1, 1, 2, 1]
 
 
 def test_the_wait_for_a_free_client_counts(server: Server, bundle: Bundle):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import threading
 from pathlib import Path
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -197,6 +199,35 @@ async def test_a_full_queue_and_a_late_answer(bundle_root: Path):
             for outcome in ("ok", "queue_full", "deadline_exceeded", "cancelled")
         }
         assert counted == {"ok": 2, "queue_full": 1, "deadline_exceeded": 1, "cancelled": 0}
+
+
+async def test_more_than_the_queue_takes_is_refused_bit_by_bit(bundle_root: Path):
+    """Over all ways that are read in turns; whoever asks for health meanwhile is answered."""
+    count, message = 60, {"codec": "toy", "bitstream": base64.b64encode(PAYLOAD).decode()}
+    async with (
+        running(bundle_root, queue_limit=2, max_batch=1) as (server, at),
+        grpc_stub(at["grpc"]) as stub,
+        httpx.AsyncClient(base_url=f"http://{at['http']}", timeout=30, limits=httpx.Limits(max_connections=None)) as http,
+    ):
+        gate = Gate(server)
+        first = asyncio.ensure_future(stub.Infer(request()))
+        await until(lambda: sample(server, "weaklink_batch_size_count") == 1)
+        waiting = [asyncio.ensure_future(stub.Infer(request())) for _ in range(2)]
+        await until(lambda: sample(server, "weaklink_queue_depth") == 2)
+        answers = [answer async for answer in stub.InferStream(iter([request()] * count))]
+        assert [answer.error.status for answer in answers] == ["RESOURCE_EXHAUSTED"] * count
+        refusals = await asyncio.gather(*(refused(stub.Infer(request())) for _ in range(count)))
+        assert {error.code().name for error in refusals} == {"RESOURCE_EXHAUSTED"}
+        posts = [asyncio.ensure_future(http.post("/v1/infer", json=message)) for _ in range(count)]
+        assert (await http.get("/healthz")).status_code == 200
+        assert {answer.status_code for answer in await asyncio.gather(*posts)} == {429}
+        gate.open()
+        assert [(await call).codec for call in (first, *waiting)] == ["toy"] * 3
+        counted = [
+            sample(server, "weaklink_requests_total", transport=transport, codec="toy", outcome=outcome)
+            for transport, outcome in (("grpc", "ok"), ("grpc", "queue_full"), ("http", "queue_full"))
+        ]
+        assert counted == [3, 2 * count, count]
 
 
 @pytest.mark.parametrize("method", ["Infer", "InferStream"])

@@ -42,7 +42,7 @@ from edge_server.http2.grpc_call import CallHead, GrpcCall
 from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader, write_headers
 from edge_server.http2.receive_windows import CONNECTION_WINDOW, LOAN
 from edge_server.http2.stream import Stream
-from edge_server.turns import SHARE
+from edge_server.turns import SHARE, Turns
 from tests.edge_server.http2.memory import Peer
 
 LARGEST = 4 << 20
@@ -65,7 +65,7 @@ class Silent(GrpcCall):
     """Takes messages and answers none."""
 
     def look(self) -> None:
-        while self.next_message() is not None:
+        while self.next_messages(3):
             pass
 
 
@@ -341,6 +341,34 @@ def test_any_frames(parts: list[bytes], kind: type[GrpcCall]):
             peer.lose()
 
     asyncio.run(try_it())
+
+
+@pytest.mark.parametrize("bad", [struct.pack(">BI", 0, LARGEST + 1), struct.pack(">BI", 1, 2) + b"no"])
+async def test_messages_before_a_bad_one_are_handed_out(bad: bytes):
+    taken: list[list[bytes]] = []
+
+    class Collector(GrpcCall):
+        def look(self) -> None:
+            while bodies := self.next_messages(10):
+                taken.append(bodies)
+
+    peer = Peer(serving(Collector)).begin()
+    peer.send(headers(1), frame(DATA, 0, 1, MESSAGE * 2 + bad + MESSAGE))
+    (last,) = [frame for frame in await peer.received() if frame[0] == HEADERS]
+    assert taken == [[b"x", b"x"]] and last[1] & END_STREAM
+    peer.lose()
+
+
+async def test_new_calls_wait_while_there_is_no_room_and_nothing_else_does():
+    room = [1]
+    peer = Peer(serving(Deaf), turns=Turns(lambda: room[0])).begin()
+    peer.send(headers(1))
+    room[0] = 0
+    peer.send(frame(PING, 0, 0, bytes(8)), frame(RST_STREAM, 0, 1, bytes(4)), headers(3))
+    assert not peer.connection._streams and not peer.transport.reading
+    assert (PING, ACK, 0, bytes(8)) in await peer.received()
+    assert list(peer.connection._streams) == [3] and peer.transport.reading
+    peer.lose()
 
 
 async def test_a_long_read_takes_several_turns():

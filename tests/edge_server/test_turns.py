@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import asyncio
+
+from edge_server.turns import BUSY_TURN, SHARE, TURN, Turns
+
+
+class Reader:
+    """Has ``left`` to be read; notes how much it was asked to take each time."""
+
+    def __init__(self, turns: Turns, name: str, left: int, log: list[tuple[str, int]]):
+        self._turns, self.name, self.left, self._log = turns, name, left, log
+        self.done = asyncio.Event()
+        turns.wait(self, self.read)
+
+    def read(self, most: int) -> int:
+        self._log.append((self.name, most))
+        taken = min(self.left, most)
+        self.left -= taken
+        if self.left:
+            self._turns.wait(self, self.read)
+        else:
+            self.done.set()
+        return taken
+
+
+async def test_readers_take_turns_of_a_share():
+    turns, log = Turns(), []
+    readers = [Reader(turns, name, 2 * SHARE + 1, log) for name in "ab"]
+    async with asyncio.timeout(30):
+        for reader in readers:
+            await reader.done.wait()
+    assert [name for name, _ in log] == ["a", "b"] * 3
+    assert TURN == 2 * SHARE and {most for _, most in log[:4]} == {SHARE}
+
+
+async def test_without_room_few_are_read_at_a_time():
+    room, log = [0], []
+    turns = Turns(lambda: room[0])
+    assert turns.full
+    reader = Reader(turns, "a", 2 * BUSY_TURN + 1, log)
+    async with asyncio.timeout(30):
+        await reader.done.wait()
+    assert log == [("a", BUSY_TURN)] * 3
+    room[0] = 1
+    assert not turns.full
+
+
+async def test_who_came_later_waits_until_there_was_room():
+    room, log = [0], []
+    turns = Turns(lambda: room[0])
+    reader = Reader(turns, "a", 1, log)
+    room[0] = 1
+    assert turns.full
+    async with asyncio.timeout(30):
+        await reader.done.wait()
+    await asyncio.sleep(0)
+    assert not turns.full
+
+
+async def test_room_that_runs_out_ends_the_turn():
+    room, log = [1], []
+    turns = Turns(lambda: room[0])
+
+    def fill(most: int) -> int:
+        room[0] = 0
+        return 1
+
+    turns.wait("first", fill)
+    reader = Reader(turns, "a", BUSY_TURN, log)
+    async with asyncio.timeout(30):
+        await reader.done.wait()
+    assert log == [("a", BUSY_TURN)]
+
+
+async def test_who_leaves_is_not_called():
+    turns, log = Turns(), []
+    gone, stays = Reader(turns, "gone", 1, log), Reader(turns, "stays", 1, log)
+    turns.leave(gone)
+    async with asyncio.timeout(30):
+        await stays.done.wait()
+    assert log == [("stays", SHARE)]
