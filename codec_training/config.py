@@ -72,8 +72,22 @@ class TrainingConfig(LearningConfig):
 def load_config(name: str):
     """Read a TOML file by path, or one of ours by name: its family's ``Config``.
 
-    Unknown keys and wrong types are refused by name.
+    ``extends = "NAME"`` at the top of a file takes over another one, table by table and key by key, but for what the file
+    itself says: variants and ablations say only what they change. Unknown keys and wrong types are refused by name.
     """
+    raw = _read(name)
+    codec = raw.get("codec")
+    family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
+    config = _build(find_family(family).Config, raw, Path(name).name)
+    if list(config.codec.levels) != sorted(set(config.codec.levels)) or not config.codec.levels:
+        raise ConfigError(
+            f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
+        )
+    return config
+
+
+def _read(name: str, extended: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file's tables over those that it extends. ConfigError: not TOML, or it extends itself."""
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
     if not path.is_file():
         ours = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
@@ -82,14 +96,17 @@ def load_config(name: str):
         raw = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML ({error})", allowed="a TOML file", fix="correct that line") from error
-    codec = raw.get("codec")
-    family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
-    config = _build(find_family(family).Config, raw, str(path.name))
-    if list(config.codec.levels) != sorted(set(config.codec.levels)) or not config.codec.levels:
-        raise ConfigError(
-            f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
-        )
-    return config
+    other = raw.pop("extends", None)
+    if other is None:
+        return raw
+    if not isinstance(other, str) or name in extended:
+        raise _wrong(f"{path.name}: extends", other, "the name of another configuration, or a .toml file")
+    return _merged(_read(other, (*extended, name)), raw)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(under[key], over[key]) for key in under.keys() & over.keys() if isinstance(under[key], dict) and isinstance(over[key], dict)}
+    return under | over | both
 
 
 def as_table(config) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from semantic_codec.bundle import Bundle, Recording, find_bundle, load_recording
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import HEADER_BYTES
+from semantic_codec.nn.families import encode_in_floats, load_reference_encoder
 from semantic_codec.report import print_table, write_json
 
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1, 0.2)
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         bundle = find_bundle(name)
         if arguments.data_set:
             recording = record(bundle, *_test_split(arguments.data_set, arguments.data))
-        elif shared is not None and shared[0].encoder_bin == bundle.encoder_bin:
+        elif shared is not None and shared[0].encoder_data == bundle.encoder_data:
             recording = shared[1]
         else:
             recording = load_recording(bundle)
@@ -135,8 +136,11 @@ def correctness(
 
 
 def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
-    """Encode images with the bundle's integer encoder."""
-    symbols = IntegerEncoder.from_bytes(bundle.encoder_bin).encode(images)
+    """Encode images with the bundle's integer encoder, or with its reference in floats where it has no other."""
+    if bundle.runs_on_devices:
+        symbols = IntegerEncoder.from_bytes(bundle.encoder_bin).encode(images)
+    else:
+        symbols = encode_in_floats(load_reference_encoder(bundle), images)
     return Recording(pack_symbols(symbols, bundle.manifest.bits_per_symbol), labels)
 
 

@@ -164,6 +164,7 @@ def card(bundle: Bundle) -> str:
     manifest = bundle.manifest
     sizes = " or ".join(str(level.payload_bytes) for level in manifest.levels)
     bers = sorted({row["ber"] for row in manifest.accuracy})
+    base = manifest.training.get("base_accuracy_percent")
     lines = [
         f"# {manifest.name}, version {manifest.version}",
         "",
@@ -172,7 +173,9 @@ def card(bundle: Bundle) -> str:
         f"into {sizes} bytes. Family `{manifest.family}`"
         + ("." if manifest.edge.get("aware", True) else ": the blind twin, whose decoder is told neither BER nor received share."),
         "",
-        f"Device encoder: {manifest.encoder['macs']:,} multiply-accumulates, {manifest.encoder['bytes']:,} bytes of integers. "
+        f"Device encoder: {manifest.encoder['macs']:,} multiply-accumulates, {manifest.encoder['bytes']:,} bytes of "
+        + ("integers. " if bundle.runs_on_devices else "floats: a reference for evaluation and recordings, which no device runs. ")
+        + (f"The uncompressed base is right in {base:.2f} % of the test split. " if base is not None else "") +
         f"Trained on {manifest.training['train_images']:,} images of {manifest.training['data_set']}, "
         f"confidence calibrated on {manifest.training['validation_images']:,} others, for a BER of {manifest.ber_min:g} to "
         f"{manifest.ber_max:g}.",
@@ -210,7 +213,10 @@ def _logits(network: nn.Module, manifest: dict[str, Any]):
 def _check_size(target: Path) -> None:
     size = sum(path.stat().st_size for path in target.iterdir())
     if size > MAX_BUNDLE_BYTES:
-        raise BundleError(f"{target} has {size} bytes", allowed=f"at most {MAX_BUNDLE_BYTES}", fix="make [edge] narrower")
+        raise BundleError(
+            f"{target} has {size} bytes", allowed=f"at most {MAX_BUNDLE_BYTES}",
+            fix="make [edge] narrower; this one can be evaluated where it lies, but is too large to hand on",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,11 +18,15 @@ from codec_training.views import Batch, Views
 
 
 class Stage:
-    """One stage, which trains ``parts`` (modules by the name under which a checkpoint keeps them) with AdamW."""
+    """One stage, which trains ``parts`` (modules by the name under which a checkpoint keeps them) with AdamW.
 
-    def __init__(self, name: str, config, folder: Path, parts: dict[str, nn.Module], writer):
+    ``weight_decay`` is the configuration's where none is given.
+    """
+
+    def __init__(self, name: str, config, folder: Path, parts: dict[str, nn.Module], writer, weight_decay: float | None = None):
         self.name, self.config, self.folder = name, config, folder / name
         self.parts, self.writer = parts, writer
+        self.weight_decay = config.training.weight_decay if weight_decay is None else weight_decay
 
     def run(
         self,
@@ -36,7 +40,7 @@ class Stage:
         """Train ``epochs`` epochs of ``steps`` steps; ``batches(epoch)`` yields what ``loss_of`` takes, step by step."""
         parts = self.parts
         modules = nn.ModuleList(parts.values())
-        optimizer = _optimizer(modules, learning_rate, self.config.training.weight_decay)
+        optimizer = _optimizer(modules, learning_rate, self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * epochs))
         start = load_checkpoint(self.folder, **parts, optimizer=optimizer, schedule=schedule)
         for epoch in range(start, epochs):
@@ -72,6 +76,12 @@ def task_loss(logits: torch.Tensor, batch: Batch, training: LearningConfig) -> t
     teacher = F.log_softmax(batch.teacher / heat, dim=1)
     divergence = F.kl_div(F.log_softmax(logits / heat, dim=1), teacher, log_target=True, reduction="batchmean")
     return (1 - training.distil) * loss + training.distil * heat**2 * divergence
+
+
+def consistency_loss(clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    """KL(clean || noisy) of two answers' logits (B, classes); the clean one is not moved (arXiv 2503.12907)."""
+    target = F.log_softmax(clean.detach().float(), dim=1)
+    return F.kl_div(F.log_softmax(noisy.float(), dim=1), target, log_target=True, reduction="batchmean")
 
 
 def epochs_of(made: Callable[[Batch], Any], views: Views, config) -> Callable[[int], Iterator[Any]]:

@@ -1,7 +1,8 @@
 """Bundles: one folder per codec and version, ``<root>/<name>/<version>/``. Nothing in it is ever unpickled.
 
     bundle.json         the manifest: what the codec is, and the hashes of the files beside it
-    encoder.bin         the device's integers (encoder_format.py)
+    encoder.bin         the device's integers (encoder_format.py), or, for families that have no integer encoder,
+    encoder.safetensors the weights of a reference encoder in floats: it evaluates and records, no device runs it
     edge.safetensors    the edge's decoder and tail, bf16
     card.md             for people
     recording.npz       optional: bitstreams and labels of the whole test split
@@ -25,6 +26,7 @@ SCHEMA_VERSION = 1
 MAX_BUNDLE_BYTES = 8_000_000
 BUNDLES_VARIABLE = "WEAKLINK_BUNDLES"
 MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.safetensors", "card.md", "recording.npz"
+REFERENCE = "encoder.safetensors"
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
     "symbols": int, "bits_per_symbol": int, "levels": list, "ber_min": (int, float), "ber_max": (int, float),
@@ -87,16 +89,32 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle: its folder, manifest and the bytes of ``encoder.bin``."""
+    """A checked bundle: its folder, manifest and the bytes of its encoder's file, ``encoder.bin`` or a reference in floats."""
 
     folder: Path
     manifest: Manifest
-    encoder_bin: bytes = field(repr=False)
+    encoder_data: bytes = field(repr=False)
+
+    @property
+    def runs_on_devices(self) -> bool:
+        """Whether it has an integer encoder."""
+        return ENCODER in self.manifest.files
+
+    @property
+    def encoder_bin(self) -> bytes:
+        """The bytes of ``encoder.bin``; :class:`BundleError` where there is only a reference in floats."""
+        if not self.runs_on_devices:
+            raise BundleError(
+                f"bundle {self.manifest.name} of the family {self.manifest.family!r} has no {ENCODER}, only a reference encoder "
+                "in floats",
+                allowed="weaklink evaluate, and the edge's half", fix="send with a codec that has an integer encoder",
+            )  # fmt: skip
+        return self.encoder_data
 
     @property
     def encoder_hash(self) -> bytes:
-        """SHA-256 of ``encoder.bin``, 32 bytes."""
-        return hashlib.sha256(self.encoder_bin).digest()
+        """SHA-256 of the encoder's file, 32 bytes."""
+        return hashlib.sha256(self.encoder_data).digest()
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,8 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         (not tasks and "there is no task", "one task or more"),
         (not 0 <= raw["ber_min"] <= raw["ber_max"] <= 0.5 and f"BER range is {raw['ber_min']} to {raw['ber_max']}", "within 0 to 0.5"),
         (not 0 < raw["blind_ber"] <= 0.5 and f"blind_ber is {raw['blind_ber']}", "above 0, at most 0.5"),
-        (not {ENCODER, EDGE} <= raw["files"].keys() and f"files are {sorted(raw['files'])}", f"{ENCODER} and {EDGE} with their SHA-256"),
+        ((EDGE not in raw["files"] or len({ENCODER, REFERENCE} & raw["files"].keys()) != 1) and f"files are {sorted(raw['files'])}",
+         f"{EDGE}, and {ENCODER} or {REFERENCE}, with their SHA-256"),
     ):  # fmt: skip
         if problem:
             raise _refuse(problem, allowed)
@@ -159,7 +178,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if actual != expected:
             raise _refuse(f"{name} has the SHA-256 {actual[:12]}…", f"{str(expected)[:12]}…, which {MANIFEST} names")
-    return Bundle(folder, manifest, (folder / ENCODER).read_bytes())
+    return Bundle(folder, manifest, (folder / (ENCODER if ENCODER in manifest.files else REFERENCE)).read_bytes())
 
 
 def bundle_roots() -> list[Path]:

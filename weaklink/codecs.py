@@ -50,7 +50,7 @@ def row(bundle: Bundle) -> dict[str, Any]:
         "image": f"{manifest.width}x{manifest.height}",
         "payload_bytes": [level.payload_bytes for level in manifest.levels],
         "encoder_macs": manifest.encoder.get("macs"),
-        "encoder_bytes": len(bundle.encoder_bin),
+        "encoder_bytes": len(bundle.encoder_data),
         "recording": "yes" if (bundle.folder / RECORDING).is_file() else "no",
         "folder": bundle.folder,
     }

@@ -30,7 +30,7 @@ def device_columns(bundle: Bundle) -> Row:
     """What the encoder takes on the device. RAM is that of the firmware on an STM32F405, where it was measured."""
     return {
         "encoder_macs": bundle.manifest.encoder.get("macs"),
-        "encoder_bytes": len(bundle.encoder_bin),
+        "encoder_bytes": len(bundle.encoder_data),
         "encoder_ram_bytes": read_measurement(bundle.manifest.name, "f405").ram_bytes,
     }
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from semantic_codec.errors import ConfigError
 
-FAMILIES = {"weaklink": "codec_training.families.weaklink"}
+FAMILIES = {"weaklink": "codec_training.families.weaklink", "semanticnn": "codec_training.families.semanticnn"}
 
 
 def find_family(name: str) -> ModuleType:

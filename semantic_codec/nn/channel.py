@@ -13,6 +13,8 @@ class ChannelConfig:
 
     A share ``burst_share`` of the noisy samples has its flips in bursts (bad state BER 0.5, mean length
     ``burst_bits``); a share ``erasure_share`` of all samples loses one contiguous run of up to ``erasure_max`` of its bits.
+    ``snr_db``, where two values are given: the BER is that of BPSK in white noise, erfc(sqrt(SNR)) / 2, at a signal-to-noise
+    ratio that is uniform between them in dB.
     """
 
     ber_min: float = 1e-3
@@ -22,6 +24,7 @@ class ChannelConfig:
     burst_bits: float = 16.0
     erasure_share: float = 0.1
     erasure_max: float = 0.3
+    snr_db: tuple[float, ...] = ()
 
 
 @dataclass
@@ -45,8 +48,13 @@ class Received:
 
 def draw_ber(count: int, config: ChannelConfig, generator: torch.Generator | None = None) -> torch.Tensor:
     """Bit error rates float (count,)."""
-    low, high = torch.log(torch.tensor([config.ber_min, config.ber_max]))
-    ber = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
+    share = torch.rand(count, generator=generator)
+    if config.snr_db:
+        low, high = config.snr_db
+        ber = torch.erfc(10 ** ((low + (high - low) * share) / 20)) / 2
+    else:
+        low, high = torch.log(torch.tensor([config.ber_min, config.ber_max]))
+        ber = torch.exp(low + (high - low) * share)
     return torch.where(torch.rand(count, generator=generator) < config.clean_share, 0.0, ber)
 
 

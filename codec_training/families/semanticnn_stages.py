@@ -1,0 +1,139 @@
+"""What the stages of a ``semanticnn`` training lose, and how they are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from codec_training.datasets import Split
+from codec_training.families.attribution import asymmetry_loss, attributions
+from codec_training.stages import consistency_loss, task_loss
+from codec_training.views import Batch
+from semantic_codec.nn.channel import Received, draw_ber, transmit
+from semantic_codec.nn.encoder import pixels
+from semantic_codec.nn.gdn import GDN
+from semantic_codec.nn.semanticnn import Device, SemanticnnEdge
+
+if TYPE_CHECKING:
+    from codec_training.families.semanticnn import Config
+
+WATCHED = (0.0, 0.05, 0.1)
+
+
+class _Loss:
+    def __init__(self, config: Config, device: Device, edge: SemanticnnEdge):
+        self.config, self.device, self.edge = config, device, edge
+
+    def _send(self, signs: torch.Tensor) -> Received:
+        """The bits of all symbols as +-1, float (B, bits), through the channel that the configuration describes."""
+        channel = self.config.channel
+        whole = torch.full((len(signs),), signs.shape[1])
+        return transmit(signs, draw_ber(len(signs), channel), whole, channel)
+
+    def _through(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents (B, c, h, w) -> what arrives (B, N), what was sent (B, N), BER (B,), soft usage of the centers (K,).
+
+        The gradient of what arrives is that of the soft assignment, and at flips also that of the center that came instead.
+        """
+        centers = self.device.centers
+        levels, sent, usage = centers.quantize(latents.flatten(1))
+        received = self._send(centers.signs(levels))
+        return sent + self.edge.received(received.soft) - centers.values[levels], sent, received.ber, usage
+
+
+class AutoencoderLoss(_Loss):
+    """Mean squared error of the features that the decoder restores."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        with torch.no_grad():
+            features = self.device.head(pixels(batch.images))
+        arrived, _, ber, _ = self._through(self.device.encoder(features))
+        return F.mse_loss(self.edge.decoder(arrived.unflatten(1, self.edge.latent_shape), ber), features)
+
+
+class TaskLoss(_Loss):
+    """Of the task, of the attributions' asymmetry, of the centers' usage, of noisy answers unlike clean ones."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        training = self.config.training
+        arrived, sent, ber, usage = self._through(self.device(batch.images))
+        logits = self.edge.answer(arrived, ber)
+        loss = task_loss(logits, batch, training)
+        if training.usage:
+            loss = loss + training.usage * F.mse_loss(usage, torch.full_like(usage, 1 / len(usage)))
+        if training.attribution:
+            own = batch.labels[:, None]
+            loss = loss + training.attribution * asymmetry_loss(
+                attributions(lambda latents: self.edge.answer(latents, ber).gather(1, own)[:, 0], arrived)
+            )
+        if training.consistency:
+            with torch.no_grad():
+                clean = self.edge.answer(sent, torch.zeros_like(ber))
+            loss = loss + training.consistency * consistency_loss(clean, logits)
+        return loss
+
+
+class TailLoss(_Loss):
+    """Of the task, on the very symbols that the device sends."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        training, centers = self.config.training, self.device.centers
+        with torch.no_grad():
+            signs = centers.signs(centers.levels(self.device.eval()(batch.images).flatten(1)))
+            received = self._send(signs)
+            arrived, sent = self.edge.received(received.soft), self.edge.received(signs)
+            clean = self.edge.answer(sent, torch.zeros_like(received.ber)) if training.consistency else None
+        logits = self.edge.answer(arrived, received.ber)
+        loss = task_loss(logits, batch, training)
+        return loss if clean is None else loss + training.consistency * consistency_loss(clean, logits)
+
+
+@torch.no_grad()
+def base_accuracy(base: nn.Module, split: Split) -> dict[str, float]:
+    """Of the uncompressed base, in percent."""
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+    right = [(base.eval()(pixels(part)).argmax(1) == wanted).sum() for part, wanted in zip(images.split(500), labels.split(500))]
+    return {"base": 100 * float(sum(right)) / len(labels)}
+
+
+def codec_accuracy(device: Device, edge: SemanticnnEdge, split: Split) -> Callable[[], dict[str, float]]:
+    """Accuracy on a split at :data:`WATCHED` bit error rates, in percent, with flips from a fixed seed."""
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        device.eval(), edge.eval()
+        generator, scores = torch.Generator().manual_seed(1), dict.fromkeys(WATCHED, 0.0)
+        for part, wanted in zip(images.split(500), labels.split(500)):
+            signs = device.centers.signs(device.centers.levels(device(part).flatten(1)))
+            draws = torch.rand(signs.shape, generator=generator)
+            for ber in WATCHED:
+                soft = torch.where(draws < ber, -signs, signs) * (1 - 2 * ber)
+                answer = edge(soft, torch.full((len(part),), ber))[edge.task].argmax(1)
+                scores[ber] += 100 * float((answer == wanted).sum()) / len(labels)
+        return {f"b@{ber:g}": value for ber, value in scores.items()}
+
+    return validate
+
+
+@torch.no_grad()
+def count_macs(module: nn.Module, height: int, width: int) -> int:
+    """Multiply-accumulates of one image in convolutions and divisive norms."""
+    counts = []
+
+    def convolution(layer: nn.Conv2d, _, output: torch.Tensor) -> None:
+        counts.append(output[0].numel() * layer.weight[0].numel())
+
+    def norm(layer: GDN, _, output: torch.Tensor) -> None:
+        counts.append(output[0].numel() * len(layer.beta))
+
+    kinds = {nn.Conv2d: convolution, GDN: norm}
+    hooks = [layer.register_forward_hook(kinds[type(layer)]) for layer in module.modules() if type(layer) in kinds]
+    module.eval()(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)

@@ -1,0 +1,32 @@
+"""Torchvision's networks, cut in two where a device's part ends; for any image size and number of classes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from semantic_codec.errors import ConfigError
+from semantic_codec.nn.torchvision_import import torchvision
+
+BACKBONES = ("resnet50", "mobilenet_v2")
+
+
+def make_backbone(name: str, classes: int, width: float = 1.0) -> nn.Module:
+    """Torchvision's own module with fresh weights; ``width`` is MobileNetV2's multiplier."""
+    if name == "resnet50" and width == 1.0:
+        return torchvision.models.resnet50(num_classes=classes)
+    if name == "mobilenet_v2":
+        return torchvision.models.mobilenet_v2(num_classes=classes, width_mult=width)
+    raise ConfigError(
+        f"backbone is {name!r} of width {width:g}", allowed=f"{' or '.join(BACKBONES)}, resnet50 of width 1 only",
+        fix="correct [edge] backbone and width",
+    )  # fmt: skip
+
+
+def split(backbone: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """(head, tail), sharing the backbone's parameters: ResNet behind its max pooling, MobileNetV2 behind its first convolution."""
+    if hasattr(backbone, "maxpool"):
+        one = backbone
+        head = nn.Sequential(one.conv1, one.bn1, one.relu, one.maxpool)
+        return head, nn.Sequential(one.layer1, one.layer2, one.layer3, one.layer4, one.avgpool, nn.Flatten(), one.fc)
+    first, *others = backbone.features
+    return first, nn.Sequential(*others, nn.AdaptiveAvgPool2d(1), nn.Flatten(), backbone.classifier)

@@ -1,0 +1,74 @@
+"""Learned quantization centers: soft assignment in the gradient, hard in the value, and what a received index tells.
+
+    latents z -> level of the nearest center -> symbol index_map[level] -> bits -> [channel] -> center, or posterior mean
+
+The softmax over negative squared distances stands in for the assignment in the backward pass (soft-to-hard quantization;
+Agustsson et al., arXiv 1704.00648), so the centers learn, too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from semantic_codec.index_map import make_index_map
+
+WIDEST = 1.75  # latents have a mean square of 1; uniform levels from -WIDEST to WIDEST are a fair start
+
+
+class Centers(nn.Module):
+    """``2**bits`` centers. Buffers: ``index_map`` int64 (K,), level to symbol, and ``usage`` float (K,), shares of levels."""
+
+    def __init__(self, bits: int):
+        super().__init__()
+        self.bits, self.count = bits, 1 << bits
+        self.values = nn.Parameter(torch.linspace(-WIDEST, WIDEST, self.count))
+        self.register_buffer("index_map", torch.arange(self.count))
+        self.register_buffer("usage", torch.full((self.count,), 1 / self.count))
+        self.sharpness = 4.0
+
+    def levels(self, latents: torch.Tensor) -> torch.Tensor:
+        """The nearest center's number, int64 in the shape of ``latents``."""
+        return (latents[..., None] - self.values).abs().argmin(-1)
+
+    def quantize(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(levels int64, the centers in value and their soft assignment in gradient, mean soft assignment float (K,))."""
+        weight = torch.softmax(-self.sharpness * (latents[..., None] - self.values) ** 2, dim=-1)
+        soft = weight @ self.values
+        levels = self.levels(latents)
+        return levels, soft + (self.values[levels] - soft).detach(), weight.flatten(0, -2).mean(0)
+
+    def signs(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels int64 (B, N) -> bits as +-1, float (B, N * bits), most significant first."""
+        return self._patterns()[self.index_map[levels]].flatten(1)
+
+    def received(self, soft: torch.Tensor, posterior: bool) -> torch.Tensor:
+        """Posterior means of bits float (B, N * bits) -> float (B, N).
+
+        ``posterior``: the mean center given what was received, the BER and the usage,
+        ``sum_k usage_k c_k prod_b (1 + s_kb soft_b) / 2``, normalized; else the center of the received index, and the
+        posterior mean only where a bit of it is missing.
+        """
+        soft = soft.unflatten(1, (-1, self.bits))
+        patterns = self._patterns()[self.index_map]  # (K, bits), by level
+        # A center that is never used must not divide by zero where its very index arrives.
+        weight = (self.usage.clamp_min(1e-6) * (1 + soft[:, :, None] * patterns).prod(-1)).clamp_min(1e-20)
+        mean = (weight * self.values).sum(-1) / weight.sum(-1)
+        if posterior:
+            return mean
+        nearest = (soft[:, :, None] * patterns).sign().sum(-1).argmax(-1)
+        return torch.where((soft != 0).all(-1), self.values[nearest], mean)
+
+    @torch.no_grad()
+    def settle(self, latents: torch.Tensor, kind: str, seed: int = 0) -> None:
+        """Sort the centers, measure their usage on ``latents`` of any shape, and choose the index map on both."""
+        self.values.copy_(self.values.sort().values)
+        self.usage.copy_(torch.bincount(self.levels(latents).flatten(), minlength=self.count) / latents.numel())
+        centers, usage = self.values.double().numpy(), self.usage.double().numpy()
+        self.index_map.copy_(torch.from_numpy(np.asarray(make_index_map(kind, centers, usage, seed))))
+
+    def _patterns(self) -> torch.Tensor:
+        """Bits of each symbol as +-1, float (K, bits)."""
+        shifts = torch.arange(self.bits - 1, -1, -1)
+        return ((torch.arange(self.count)[:, None] >> shifts & 1) * 2 - 1).float()
