@@ -26,6 +26,9 @@ class Centers(nn.Module):
         self.values = nn.Parameter(torch.linspace(-WIDEST, WIDEST, self.count))
         self.register_buffer("index_map", torch.arange(self.count))
         self.register_buffer("usage", torch.full((self.count,), 1 / self.count))
+        shifts = torch.arange(bits - 1, -1, -1)
+        bits_of_symbols = ((torch.arange(self.count)[:, None] >> shifts & 1) * 2 - 1).float()
+        self.register_buffer("patterns", bits_of_symbols, persistent=False)  # +-1, float (K, bits)
         self.sharpness = 4.0
 
     def levels(self, latents: torch.Tensor) -> torch.Tensor:
@@ -41,7 +44,7 @@ class Centers(nn.Module):
 
     def signs(self, levels: torch.Tensor) -> torch.Tensor:
         """Levels int64 (B, N) -> bits as +-1, float (B, N * bits), most significant first."""
-        return self._patterns()[self.index_map[levels]].flatten(1)
+        return self.patterns[self.index_map[levels]].flatten(1)
 
     def received(self, soft: torch.Tensor, posterior: bool) -> torch.Tensor:
         """Posterior means of bits float (B, N * bits) -> float (B, N).
@@ -51,9 +54,12 @@ class Centers(nn.Module):
         posterior mean only where a bit of it is missing.
         """
         soft = soft.unflatten(1, (-1, self.bits))
-        patterns = self._patterns()[self.index_map]  # (K, bits), by level
+        patterns = self.patterns[self.index_map]  # (K, bits), by level
         # A center that is never used must not divide by zero where its very index arrives.
-        weight = (self.usage.clamp_min(1e-6) * (1 + soft[:, :, None] * patterns).prod(-1)).clamp_min(1e-20)
+        weight = self.usage.clamp_min(1e-6).expand(*soft.shape[:2], -1)
+        for bit in range(self.bits):
+            weight = weight * (1 + soft[:, :, bit, None] * patterns[:, bit])
+        weight = weight.clamp_min(1e-20)
         mean = (weight * self.values).sum(-1) / weight.sum(-1)
         if posterior:
             return mean
@@ -67,8 +73,3 @@ class Centers(nn.Module):
         self.usage.copy_(torch.bincount(self.levels(latents).flatten(), minlength=self.count) / latents.numel())
         centers, usage = self.values.double().numpy(), self.usage.double().numpy()
         self.index_map.copy_(torch.from_numpy(np.asarray(make_index_map(kind, centers, usage, seed))))
-
-    def _patterns(self) -> torch.Tensor:
-        """Bits of each symbol as +-1, float (K, bits)."""
-        shifts = torch.arange(self.bits - 1, -1, -1)
-        return ((torch.arange(self.count)[:, None] >> shifts & 1) * 2 - 1).float()
