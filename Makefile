@@ -88,6 +88,10 @@ bench-serving: $(STAMP) ## the edge node against other model servers, into bench
 bench-rivals: $(STAMP) ## the codec against FEC, JPEG and the raw image, into benchmarks/results and docs/rivals.md
 	$(RUN) -m benchmarks rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png $(ARGS)
 
+.PHONY: bench-codecs
+bench-codecs: $(STAMP) ## every family's codecs and their rivals in one table, into benchmarks/results and docs/codecs.md
+	$(RUN) -m benchmarks codecs --json benchmarks/results/codecs.json --docs docs/codecs.md --plots docs/images $(ARGS)
+
 .PHONY: bench-growth
 bench-growth: $(STAMP) ## cost of a request as devices, bundles and the queue grow, into benchmarks/results
 	$(RUN) -m benchmarks growth --json benchmarks/results/growth.json $(ARGS)

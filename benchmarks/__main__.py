@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from semantic_codec.errors import ConfigError
 
 BENCHMARKS: dict[str, tuple[str, str]] = {
+    "codecs": ("benchmarks.codecs.command", "every family's codecs and their rivals on one channel, in one table"),
     "device": ("benchmarks.device", "instructions, flash and RAM of the encoder on emulated microcontrollers"),
     "flood": ("benchmarks.flood", "answers of honest devices while somebody floods the raw-frame port with noise"),
     "frames": ("benchmarks.frames", "header loss and decoding speed of the frame over BER and bursts"),

@@ -44,6 +44,10 @@ from semantic_codec.key_file import read_key
 from semantic_codec.report import git_state
 
 
+class TooLargeToShip(BundleError):
+    """A whole bundle that can be evaluated where it was written, but is larger than bundles may be."""
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink export", description=__doc__)
     parser.add_argument("config", help="the configuration that was trained: a .toml file, or the name of one of ours; "
@@ -213,7 +217,7 @@ def _logits(network: nn.Module, manifest: dict[str, Any]):
 def _check_size(target: Path) -> None:
     size = sum(path.stat().st_size for path in target.iterdir())
     if size > MAX_BUNDLE_BYTES:
-        raise BundleError(
+        raise TooLargeToShip(
             f"{target} has {size} bytes", allowed=f"at most {MAX_BUNDLE_BYTES}",
             fix="make [edge] narrower; this one can be evaluated where it lies, but is too large to hand on",
         )  # fmt: skip

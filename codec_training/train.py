@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,11 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie or go (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="checkpoints and TensorBoard logs (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundle goes (default: RUNS/NAME/bundles)")
+    parser.add_argument("--seed", type=int, help="another training of the same codec, named NAME-seedN (default: the configuration's)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = load_config(arguments.config)
+    if arguments.seed is not None:
+        config = with_seed(config, arguments.seed)
     folder = Path(arguments.runs) / config.codec.name
     dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
     family = find_family(config.codec.family)
@@ -34,6 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(f"bundle: {path}" for path in paths))
     print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")
     return 0
+
+
+def with_seed(config, seed: int):
+    """The same training from another seed, under a name of its own."""
+    codec = replace(config.codec, name=f"{config.codec.name}-seed{seed}")
+    return replace(config, codec=codec, training=replace(config.training, seed=seed))
 
 
 if __name__ == "__main__":

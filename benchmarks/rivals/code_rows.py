@@ -24,6 +24,8 @@ from semantic_codec.frame import HEADER_BYTES
 BOUND = "normal-approximation"
 GENIE = "genie"
 LOCAL = "local"
+VALIDATION_IMAGES = 5000
+"""On which the genie chooses, at most."""
 
 
 def device_columns(bundle: Bundle) -> Row:
@@ -72,6 +74,12 @@ class CodeRows:
             self._parameters("ldpc-5g", "codecs trained for one size each", None, Condition("bsc")),
             lambda: {"accuracy_percent": None},
         )
+
+    def measure_ours(self, conditions: tuple[Condition, ...]) -> None:
+        """The bundle's own rows alone, from the longest level to the shortest."""
+        for level in reversed(self._bundle.manifest.levels):
+            for condition in conditions:
+                self._ours(level.payload_bytes, condition)
 
     def _parameters(self, family: str, variant: str, size: int | None, condition: Condition) -> Row:
         return self._base | {

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS, Condition
-from benchmarks.rivals.code_rows import CodeRows, base_parameters
+from benchmarks.rivals.code_rows import VALIDATION_IMAGES, CodeRows, base_parameters
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.picture_rows import measure_pictures
 from benchmarks.rivals.plot import plot_codes
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train: the network for pictures is DIR/NAME/teacher, NAME/receiver the fine-tuned one (default: runs)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
-    parser.add_argument("--validation-images", type=int, default=5000, help="on which the genie chooses, at most (default: %(default)s)")
+    parser.add_argument("--validation-images", type=int, default=VALIDATION_IMAGES, help="on which the genie chooses, at most (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the flips (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")

@@ -66,10 +66,11 @@ class Contest:
         """A prefix as it is, with no code but its own."""
         key = (payload_bytes, condition)
         if key not in self._answers:
-            bits = 8 * payload_bytes
+            held = min(8 * payload_bytes, self.bundle.manifest.bits)  # symbols need not fill their last byte
             self._answers[key] = self._each_draw(
-                condition, bits, lambda flips, erased: (self._sent[:, :bits] ^ flips, condition.ber, erased)
-            )
+                condition, 8 * payload_bytes,
+                lambda flips, erased: (self._sent[:, :held] ^ flips[:, :held], condition.ber, erased[:, :held]),
+            )  # fmt: skip
         return self._answers[key]
 
     def rival(self, rival: Rival, condition: Condition) -> tuple[np.ndarray, float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,23 @@ from semantic_codec.report import write_json
 Row = dict[str, Any]
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of results; none where there is no file."""
+    return json.loads(path.read_text())["rows"] if path.is_file() else []
+
+
 class Store:
     """Rows in ``path``, in the order in which this run asked for them. ``path`` None keeps them in memory.
 
-    ``measures`` False: rows that are not there yet are left as not measured, for a later run to measure.
+    ``measures`` False: rows that are not there yet are left as not measured, for a later run to measure. ``also`` are files
+    of other runs whose rows are taken over where they were made from the same.
     """
 
-    def __init__(self, path: Path | None, seed: int, measures: bool = True):
+    def __init__(self, path: Path | None, seed: int, measures: bool = True, also: Sequence[Path] = ()):
         self._path, self._seed, self._measures = path, seed, measures
-        known = json.loads(path.read_text())["rows"] if path and path.is_file() else []
-        self._known: dict[str, Row] = {row["key"]: row for row in known if "key" in row}
+        self._known: dict[str, Row] = {}
+        for source in (*also, *([path] if path else [])):
+            self._known |= {row["key"]: row for row in read_rows(source) if "key" in row}
         self.rows: list[Row] = []
 
     def row(self, parameters: Row, measure: Callable[[], Row]) -> Row:

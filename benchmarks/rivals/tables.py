@@ -44,14 +44,14 @@ def device(rows: list[Row]) -> str:
 
 def codes(rows: list[Row], size: int) -> str:
     """One size: ours, each code and rate, the best of them for each channel, the bound; a column for each channel."""
-    heads = [_head(condition.channel, condition.ber, condition.erased) for condition in CONDITIONS]
+    heads = [head(condition.channel, condition.ber, condition.erased) for condition in CONDITIONS]
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
         if row.get("payload_bytes") != size or row["family"] in (LOCAL, *PICTURES):
             continue
         name = f"{NAMES[row['family']]}, {row['variant']}" if row["family"] in NAMES else f"**ours**, {row['variant']}"
-        lines.setdefault(name, {})[_head(row["channel"], row["ber"], row["erased"])] = _percent(row["accuracy_percent"])
-    return _grid("", heads, lines)
+        lines.setdefault(name, {})[head(row["channel"], row["ber"], row["erased"])] = percent(row["accuracy_percent"])
+    return grid("", heads, lines)
 
 
 def by_ber(rows: list[Row], key: str = "accuracy_percent") -> str:
@@ -61,8 +61,8 @@ def by_ber(rows: list[Row], key: str = "accuracy_percent") -> str:
         on_air = f"{row['on_air_bytes']:,.0f} B on air" if accuracy and row.get("on_air_bytes") else ""
         name = ", ".join(filter(None, (PICTURES.get(row["family"], ""), row["variant"], row.get("receiver", ""), on_air)))
         value = row.get(key)
-        lines.setdefault(name, {})[f"BER {row['ber']:g}"] = _percent(value) if accuracy or value is None else f"{value:,.0f}"
-    return _grid("", [f"BER {ber:g}" for ber in BERS], lines)
+        lines.setdefault(name, {})[f"BER {row['ber']:g}"] = percent(value) if accuracy or value is None else f"{value:,.0f}"
+    return grid("", [f"BER {ber:g}" for ber in BERS], lines)
 
 
 def pictures(rows: list[Row]) -> str:
@@ -74,9 +74,9 @@ def pictures(rows: list[Row]) -> str:
             if row["accuracy_percent"] is None:
                 lines[name] = dict.fromkeys(heads, NOT_MEASURED)
             else:
-                values = (_percent(row["accuracy_percent"]), f"{row['on_air_bytes']:,.0f} B", f"{row['file_on_air_bytes']:,.0f} B")
+                values = (percent(row["accuracy_percent"]), f"{row['on_air_bytes']:,.0f} B", f"{row['file_on_air_bytes']:,.0f} B")
                 lines[name] = dict(zip(heads, values, strict=True))
-    return _grid("", heads, lines)
+    return grid("", heads, lines)
 
 
 def answers(verdicts: list[Row]) -> str:
@@ -86,18 +86,20 @@ def answers(verdicts: list[Row]) -> str:
         shown = {True: "yes", False: "**no**", None: ""}[row["reached"]]
         value = NOT_MEASURED if row["value"] is None else f"{row['value']:.2f}"
         lines[row["verdict"]] = dict(zip(heads, (value, "" if row["limit"] is None else f"{row['limit']:g}", shown), strict=True))
-    return _grid("question", heads, lines)
+    return grid("question", heads, lines)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Two digits behind the point; "not measured" for None."""
     return NOT_MEASURED if value is None else f"{value:.2f}"
 
 
-def _head(channel: str, ber: float, erased: float) -> str:
+def head(channel: str, ber: float, erased: float) -> str:
+    """The heading of a channel's column."""
     return {"bsc": f"BER {ber:g}", "bursts": f"bursts {ber:g}", "erasures": f"{100 * erased:g} % lost"}[channel]
 
 
-def _grid(corner: str, heads: list[str], lines: dict[str, dict[str, str]]) -> str:
+def grid(corner: str, heads: list[str], lines: dict[str, dict[str, str]]) -> str:
     """A Markdown table; blank where a line has no value."""
     table = [f"| {corner} | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     table += [f"| {name} | {' | '.join(cells.get(head, '') for head in heads)} |" for name, cells in lines.items()]

@@ -22,7 +22,7 @@ def test_no_name_shows_the_help_as_an_error(capsys):
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(ConfigError, match="unknown benchmark 'framez'; allowed: device, flood, frames, "):
+    with pytest.raises(ConfigError, match="unknown benchmark 'framez'; allowed: codecs, device, flood, frames, "):
         main(["framez"])
 
 

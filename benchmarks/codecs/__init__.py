@@ -1,0 +1,1 @@
+"""Every family's codecs, their variants and their rivals in one table."""

@@ -1,0 +1,118 @@
+"""Where the rows of ``weaklink bench codecs`` come from: bundles, the results of ``weaklink bench rivals``, trainings to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rivals.code_rows import BOUND, GENIE, LOCAL, VALIDATION_IMAGES, CodeRows, base_parameters
+from benchmarks.rivals.codes import CODES
+from benchmarks.rivals.contest import Contest
+from benchmarks.rivals.store import Row, Store
+from codec_training.config import CONFIGS, load_config
+from semantic_codec.bundle import Bundle, Recording, bundle_folders, find_bundle, load_bundle, load_recording
+from semantic_codec.errors import NotFound
+from semantic_codec.frame import HEADER_BYTES
+
+COLUMNS = (
+    "dataset", "family", "bundle", "variant", "channel", "ber", "erased", "payload_bytes", "on_air_bytes", "accuracy_percent",
+    "interval_percent", "seeds", "encoder_macs", "encoder_bytes",
+)  # fmt: skip
+RIVALS = (*CODES, GENIE, BOUND, LOCAL, "jpeg", "webp", "raw")
+BASE = "uncompressed base"
+
+
+def planned() -> list[str]:
+    """Our configurations on CIFAR, but for those that are only where another one starts from."""
+    configs = [load_config(path.stem) for path in sorted(CONFIGS.glob("*.toml"))]
+    firsts = {getattr(config.training, "start_from", "") for config in configs}
+    return [config.codec.name for config in configs if config.codec.dataset.startswith("cifar") and config.codec.name not in firsts]
+
+
+def find_trained(name: str, runs: Path) -> Bundle | None:
+    """The newest bundle of ``name`` that a run left in ``runs``, else an installed one, else None."""
+    for run in (name, name.removesuffix("-blind")):
+        folders = [folder for folder in bundle_folders(runs / run / "bundles") if folder.parent.name == name]
+        if folders:
+            return load_bundle(folders[-1])
+    try:
+        return find_bundle(name)
+    except NotFound:
+        return None
+
+
+def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[Row]:
+    """The rows of a codec, of its blind twin, of its trainings from other seeds, of its base; one that says so where it was not trained."""
+    first = len(store.rows)
+    bundle = find_trained(name, runs)
+    if bundle is None:
+        config = load_config(name)
+        return [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
+    recording = first_images(load_recording(bundle), arguments.images)
+    twins = [name, f"{name}-blind", *(f"{name}-seed{seed}" for seed in range(1, arguments.seeds))]
+    for twin in twins:
+        found = find_trained(twin, runs)
+        if found is not None:
+            own = recording if found.encoder_data == bundle.encoder_data else first_images(load_recording(found), arguments.images)
+            _measure(found, own, store, arguments, conditions)
+    rows = store.rows[first:]
+    return [*rows, *seed_means(rows, name), *base_row(bundle, len(recording.labels))]
+
+
+def first_images(recording: Recording, count: int) -> Recording:
+    """The first ``count``, 0 for all."""
+    return Recording(recording.bitstreams[: count or None], recording.labels[: count or None])
+
+
+def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, conditions) -> None:
+    base = base_parameters(bundle, len(recording.labels), arguments.draws, arguments.seed, VALIDATION_IMAGES)
+    contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
+    CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions)
+
+
+def seed_means(rows: list[Row], name: str) -> Iterable[Row]:
+    """Means over the trainings of one codec, where there is more than one: with how far they scatter (one standard deviation)."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["bundle"] == name or row["bundle"].startswith(f"{name}-seed"):
+            groups.setdefault((row["payload_bytes"], row["channel"], row["ber"], row["erased"]), []).append(row)
+    for group in groups.values():
+        accuracies = [row["accuracy_percent"] for row in group]
+        if len(group) > 1 and None not in accuracies:
+            yield {key: value for key, value in group[0].items() if key != "key"} | {
+                "variant": f"{group[0]['variant']}, mean of {len(group)} trainings",
+                "accuracy_percent": float(np.mean(accuracies)),
+                # The images are the same for all trainings: averaging over these does not narrow what images scatter.
+                "interval_percent": max(row["interval_percent"] for row in group),
+                "seeds_deviation_percent": float(np.std(accuracies, ddof=1)),
+                "seeds": len(group),
+            }  # fmt: skip
+
+
+def base_row(bundle: Bundle, images: int) -> Iterable[Row]:
+    """The network that a codec was cut into, on whole images."""
+    manifest = bundle.manifest
+    accuracy = manifest.training.get("base_accuracy_percent")
+    if accuracy is not None:
+        raw = 3 * manifest.height * manifest.width
+        yield {
+            "dataset": manifest.training["data_set"], "family": manifest.family, "bundle": manifest.name, "variant": BASE,
+            "channel": "bsc", "ber": 0.0, "erased": 0.0, "payload_bytes": raw, "on_air_bytes": raw + HEADER_BYTES,
+            "accuracy_percent": accuracy, "interval_percent": 196 * (accuracy / 100 * (1 - accuracy / 100) / images) ** 0.5, "seeds": 1,
+        }  # fmt: skip
+
+
+def taken_over(rows: list[Row], shown: list[Row]) -> list[Row]:
+    """The rivals' rows of another table, for the codecs that are ``shown``; not those of a bundle that has changed since.
+
+    Nor pictures that are repeated until whole: what they take on the air hangs on the BER, and that table has it.
+    """
+    files = {row["bundle"]: row.get("bundle_files") for row in shown if row.get("bundle_files")}
+    return [
+        {key: row[key] for key in (*COLUMNS, "receiver", "file_on_air_bytes", "chosen") if key in row}
+        for row in rows
+        if row.get("family") in RIVALS and row["bundle"] in files and not row["variant"].endswith("until whole")
+        and row.get("bundle_files", files[row["bundle"]]) == files[row["bundle"]]
+    ]  # fmt: skip

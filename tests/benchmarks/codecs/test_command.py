@@ -1,0 +1,109 @@
+"""The table of codecs on the digits bundle and on what is not there, small."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks.codecs import command, rows
+from benchmarks.codecs.plots import pareto
+from benchmarks.codecs.rows import seed_means, taken_over
+from benchmarks.codecs.tables import markdown
+from benchmarks.latency_tables import BEGIN, END
+from benchmarks.rivals.channels import Condition
+from benchmarks.rivals.contest import Contest
+from codec_training import export, train
+from semantic_codec.bundle import find_bundle
+from semantic_codec.errors import ConfigError
+
+FEW = (Condition("bsc", 0.0), Condition("bsc", 0.05), Condition("erasures", erased=0.2))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(command, "CONDITIONS", FEW)
+
+
+def test_a_run_on_few_images_goes_on_where_it_was(few, tmp_path, monkeypatch, capsys):
+    path, page = tmp_path / "codecs.json", tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    arguments = ["--codecs", "digits", "cifar100_semanticnn_mobilenet", "--quick", "--images", "60", "--threads", "1", "--runs", str(tmp_path)]
+    arguments += ["--json", str(path), "--docs", str(page), "--plots", str(tmp_path)]
+    assert command.main(arguments) == 0
+    shown, first = capsys.readouterr().out, json.loads(path.read_text())["rows"]
+    measured = [row for row in first if row["accuracy_percent"] is not None]
+    assert {row["bundle"] for row in measured} == {"digits", "digits-blind"} and len(measured) == 2 * 3 * len(FEW)
+    assert all({*rows.COLUMNS} <= row.keys() for row in measured)
+    assert "`cifar100_semanticnn_mobilenet` (semanticnn), not trained" in shown and "Nothing of it was measured yet." in shown
+    assert page.read_text().endswith("after\n") and "`digits-blind` (weaklink), 2 B" in page.read_text()
+    assert {file.name for file in tmp_path.glob("*.png")} == {"codecs-ber.png", "codecs-bytes.png", "codecs-macs.png"}
+    monkeypatch.setattr(Contest, "ours", lambda *_: pytest.fail("measured again"))
+    assert command.main(arguments) == 0
+    assert json.loads(path.read_text())["rows"] == first
+
+
+def test_another_seed_is_a_row_of_its_own_and_part_of_the_mean(few, tmp_path, capsys):
+    """A second training is played by a copy of the first, and its bits by the same recording."""
+    digits = find_bundle("digits")
+    copy = tmp_path / "digits-seed1" / "bundles" / "digits-seed1" / "1"
+    shutil.copytree(digits.folder, copy)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**manifest, "name": "digits-seed1"}))
+    command.main(["--codecs", "digits", "--seeds", "2", "--quick", "--images", "40", "--threads", "1", "--runs", str(tmp_path), "--json", str(tmp_path / "codecs.json")])
+    found = json.loads((tmp_path / "codecs.json").read_text())["rows"]
+    means = [row for row in found if row["seeds"] == 2]
+    assert len(means) == 3 * len(FEW) and all(row["seeds_deviation_percent"] == 0 for row in means)
+    assert "`digits` (weaklink), 8 B, mean of 2 trainings" in capsys.readouterr().out
+
+
+def test_the_mean_of_trainings_and_their_scatter():
+    common = {"payload_bytes": 8, "channel": "bsc", "ber": 0.0, "erased": 0.0, "variant": "8 B", "interval_percent": 0.5}
+    group = [{**common, "bundle": f"codec{end}", "accuracy_percent": accuracy} for end, accuracy in (("", 80.0), ("-seed1", 82.0), ("-blind", 10.0))]
+    (mean,) = seed_means(group, "codec")
+    assert (mean["accuracy_percent"], mean["seeds"]) == (81.0, 2)
+    assert mean["seeds_deviation_percent"] == pytest.approx(2**0.5)
+
+
+def test_training_comes_before_measuring_with_what_it_starts_from_and_every_seed(few, tmp_path, monkeypatch):
+    asked = []
+
+    def trained(argv):
+        asked.append((argv[0], argv[argv.index("--seed") + 1] if "--seed" in argv else "0"))
+        if argv[0] == "cifar10":
+            raise export.TooLargeToShip("it has 9 bytes", allowed="8", fix="none")
+
+    monkeypatch.setattr(train, "main", trained)
+    monkeypatch.setattr(command, "measure", lambda *_: [])
+    assert command.main(["--codecs", "cifar10", "--train", "--seeds", "2", "--runs", str(tmp_path)]) == 0
+    assert asked == [(name, seed) for name in ("cifar10_first", "cifar10") for seed in "01"]
+
+
+def test_a_seed_trains_under_a_name_of_its_own():
+    config = train.with_seed(command.load_config("digits"), 3)
+    assert (config.codec.name, config.training.seed) == ("digits-seed3", 3)
+
+
+def test_rows_of_a_bundle_that_has_changed_are_not_taken_over():
+    shown = [{"bundle": "codec", "bundle_files": {"encoder.bin": "new"}}]
+    old = {"family": "ldpc-5g", "bundle": "codec", "variant": "4 B in 8 B", "bundle_files": {"encoder.bin": "old"}, "accuracy_percent": 1.0}
+    same = {**old, "bundle_files": {"encoder.bin": "new"}, "accuracy_percent": 2.0}
+    picture = {"family": "jpeg", "bundle": "codec", "variant": "quality 20", "receiver": "as trained", "accuracy_percent": 3.0}
+    other = {**picture, "bundle": "elsewhere"}
+    assert [row["accuracy_percent"] for row in taken_over([old, same, picture, other], shown)] == [2.0, 3.0]
+
+
+def test_what_a_rival_was_not_measured_on_says_so():
+    row = {"dataset": "cifar10", "family": "ldpc-5g", "bundle": "codec", "variant": "4 B in 8 B", "channel": "bsc", "ber": 0.0, "erased": 0.0, "payload_bytes": 8, "on_air_bytes": 26}
+    text = markdown([{**row, "accuracy_percent": 80.0}, {**row, "ber": 0.1, "accuracy_percent": None}, {**row, "variant": "other", "accuracy_percent": None}])
+    assert "| LDPC, 4 B in 8 B | 8 | 26 |" in text and "not measured" in text and "other" not in text
+
+
+def test_the_front_has_no_point_that_another_one_beats():
+    assert pareto([(1, 50), (2, 49), (3, 60), (3, 55), (2, 51)]) == [(1, 50), (2, 51), (3, 60)]
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(ConfigError, match="seeds 0"):
+        command.main(["--seeds", "0"])
