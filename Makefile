@@ -93,8 +93,8 @@ bench-codecs: $(STAMP) ## every family's codecs and their rivals in one table, i
 	$(RUN) -m benchmarks codecs --json benchmarks/results/codecs.json --docs docs/codecs.md --plots docs/images $(ARGS)
 
 .PHONY: bench-growth
-bench-growth: $(STAMP) ## cost of a request as devices, bundles and the queue grow, into benchmarks/results
-	$(RUN) -m benchmarks growth --json benchmarks/results/growth.json $(ARGS)
+bench-growth: $(STAMP) ## cost of a request as devices, bundles and the queue grow, into benchmarks/results and docs/operating.md
+	$(RUN) -m benchmarks growth --json benchmarks/results/growth.json --docs docs/operating.md $(ARGS)
 
 CODEC ?= cifar10
 FIRMWARE ?= build/firmware

@@ -4,7 +4,7 @@
     bundles   so many codecs loaded; asked of one of them, and of all by turns: each codec of a batch is a pass of its own
     queue     more waits than may, for so many seconds: what finds no place is refused
 
-All over streams, `digits` or copies of it. Processor time per request hardly depends on what else the machine does;
+All over streams, `digits` or copies of it. Processor time per request depends little on what else the machine does;
 requests/s do.
 """
 
@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks import clients
 from benchmarks.clients import GrpcClient
 from benchmarks.h2load import Load
+from benchmarks.latency_tables import rewrite
 from benchmarks.processes import busy_s, cpu_s, memory_mb
 from benchmarks.serving_servers import BER, Server, start_weaklink
 from semantic_codec.bundle import find_bundle
@@ -37,6 +38,7 @@ BUNDLES = (1, 5, 10, 20)
 QUEUE_S = (2.0, 10.0, 30.0)
 CODEC = "digits"
 UNANSWERED = 64
+WARM_UP_S = 2.0
 METHOD = "/weaklink.v1.EdgeInference/InferStream"
 
 
@@ -49,11 +51,11 @@ def requests(codecs: Sequence[str], devices: int) -> Iterator[bytes]:
 
 
 def measure(server: Server, messages: Sequence[Iterator[bytes]], width: int, warm_up: int, seconds: float) -> dict[str, Any]:
-    """Columns of a row: a stream for each of ``messages``, ``width`` unanswered on each; first so many requests that do
-    not count, so that the server has seen everything that is to grow."""
+    """Columns of a row: a stream for each of ``messages``, ``width`` unanswered on each; first at least so many requests
+    that do not count, so that the server has seen everything that is to grow."""
     process, answered = server.process.pid, 0
-    while answered < warm_up:
-        answered += len(_ask(server, messages, width, 1.0).latencies_s)
+    while not answered or answered < warm_up:
+        answered += len(_ask(server, messages, width, WARM_UP_S).latencies_s)
     done, busy, used, started = outcomes(server), busy_s(), cpu_s(process), time.monotonic()
     load = _ask(server, messages, width, seconds)
     wall, used, busy = time.monotonic() - started, cpu_s(process) - used, busy_s() - busy
@@ -137,6 +139,15 @@ def measure_queue(options: argparse.Namespace, folder: Path) -> Iterator[dict[st
         server.stop()
 
 
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as the operator's guide has them."""
+    head = ("what grows", "to", "answers/s", "refused/s", "processor, µs per request", "memory MB")
+    keys = ("answered_per_s", "refused_per_s", "server_cpu_us_per_request", "memory_mb")
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [[row["grows"], f"{row['count']:,g}", *(f"{row[key]:,.0f}" for key in keys)] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench growth", description=__doc__.split("\n\n")[0])
     parser.add_argument("--devices", nargs="+", type=int, default=list(DEVICES), help="default: %(default)s")
@@ -144,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue-s", nargs="+", type=float, default=list(QUEUE_S), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each of the other rows (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.devices) < 1 or not all(1 <= count <= 63 for count in options.bundles) or options.seconds <= 0:
         raise ConfigError(
@@ -159,4 +171,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
     print_table(rows)
     write_json(options.json, rows, None)
+    if options.docs:
+        rewrite(options.docs, markdown(rows), "growth")
     return 0

@@ -11,7 +11,6 @@ from semantic_codec.airtime import find_link
 from semantic_codec.errors import ConfigError
 from semantic_codec.report import NOT_MEASURED
 
-BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 Row = dict[str, Any]
 
 
@@ -108,10 +107,11 @@ def number(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
-def rewrite(page: Path, text: str) -> None:
-    """Put the text between the page's marks. ConfigError: it has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def rewrite(page: Path, text: str, what: str = "tables") -> None:
+    """Put the text between the page's marks, ``<!-- tables -->`` and ``<!-- end of tables -->``. ConfigError: it has none."""
+    first, last = f"<!-- {what} -->", f"<!-- end of {what} -->"
+    before, begin, rest = page.read_text().partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ConfigError(f"{page} has no marks for tables", allowed=f"{BEGIN} and {END}", fix="add both lines")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        raise ConfigError(f"{page} has no marks for {what}", allowed=f"{first} and {last}", fix="add both lines")
+    page.write_text(f"{before}{first}\n{text}\n{last}{after}")

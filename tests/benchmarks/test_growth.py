@@ -10,9 +10,10 @@ from semantic_codec.errors import ConfigError
 
 
 def test_the_table(tmp_path: Path):
-    file = tmp_path / "growth.json"
+    file, page = tmp_path / "growth.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- growth -->\n<!-- end of growth -->\nafter\n")
     small = ["--devices", "3", "--bundles", "2", "--queue-s", "0.5", "--seconds", "0.5"]
-    assert main([*small, "--json", str(file)]) == 0
+    assert main([*small, "--json", str(file), "--docs", str(page)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["grows"], row["count"]) for row in rows] == [
         ("devices", 3), ("bundles, one asked", 2), ("bundles, all asked", 2), ("seconds of a full queue", 0.5)
@@ -20,6 +21,9 @@ def test_the_table(tmp_path: Path):
     assert all(row["answered_per_s"] > 0 and row["memory_mb"] > 10 for row in rows)
     assert all(row["server_cpu_us_per_request"] > 0 for row in rows)
     assert [row["refused_per_s"] > 0 for row in rows] == [False, False, False, True]
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after") and len(lines) == 4 + 2 + len(rows)
+    assert lines[4].startswith(f"| devices | 3 | {rows[0]['answered_per_s']:,.0f} | 0 | ")
 
 
 def test_what_cannot_be(tmp_path: Path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import latency
-from benchmarks.latency_tables import BEGIN, END, best, device_line, duration, rewrite
+from benchmarks.latency_tables import best, device_line, duration, rewrite
 from benchmarks.transfers import Delivery
 from channel_emulator.emulator import Emulator
 from semantic_codec.airtime import find_link
@@ -25,7 +25,7 @@ QUICK = ["--codec", "digits", "--images", "200", "--edge-runs", "5"]
 def test_rows_for_every_link_ber_and_way(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(latency, "BERS", (0.0, 0.1))
     path, page = tmp_path / "latency.json", tmp_path / "latency.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page.write_text("before\n<!-- tables -->\nold\n<!-- end of tables -->\nafter\n")
     links = ["lora-sf12", "ble-1m"]
     arguments = [*QUICK, "--instructions", "1680000", "--json", str(path), "--docs", str(page), "--links", *links]
     assert latency.main(arguments) == 0

@@ -2,6 +2,7 @@
 
     python -m tests.faults.fuzz --count 1000000        # of each target; --json FILE keeps the counts
     python -m tests.faults.fuzz requests --seed 7      # one target
+    python -m tests.faults.fuzz --json FILE --resume --seconds 120   # in parts
     python -m tests.faults.fuzz --write-corpus         # valid examples, for the mutations to start from
 
 What is found is written to ``build/fuzz-edge``; move it to ``tests/faults/corpus/TARGET``, which an ordinary test runs.
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
+import math
 import random
 import struct
 import sys
@@ -20,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import json_format
 from prometheus_client import CollectorRegistry
@@ -73,8 +77,10 @@ CORPUS = Path(__file__).parent / "corpus"
 FINDINGS = Path("build/fuzz-edge")
 KEY = DeviceKey(bytes(range(32)))
 BATCH = 256
+PART = 10_000  # inputs of one random generator
 LONGEST = 4096  # bytes of a mutated input
 ERASED_MOST = 64  # bits of the bundle's longest level
+log = logging.getLogger(__name__)
 
 Target = Callable[[Sequence[bytes]], Counter]
 """Takes inputs, returns how many ended in which outcome; raises where one had none, or an impossible one."""
@@ -360,15 +366,37 @@ def _narrowed(target: Target, batch: Sequence[bytes]) -> bytes:
     return b"".join(batch)
 
 
+def extend(row: dict[str, Any], target: Target, count: int, seed: int, until: float) -> None:
+    """Fuzz on from where a row ends, until it has ``count`` inputs or ``time.monotonic`` is ``until``. What fails is
+    counted, logged and written to ``build/fuzz-edge``; the rest of its part is left out."""
+    name = row["target"]
+    while row["inputs"] < count and time.monotonic() < until:
+        started, first = time.monotonic(), row["inputs"]
+        # Of its own, so that the inputs are the same however often the run was interrupted.
+        rng = random.Random(f"{name} {seed} {first // PART}")
+        more = min(PART, count - first)
+        try:
+            outcomes = fuzz(target, corpus(name), more, rng, FINDINGS / name)
+            row["outcomes"] = dict((Counter(row["outcomes"]) + outcomes).most_common())
+        except Exception:
+            log.exception("%s fails on an input that lies in %s", name, FINDINGS / name)
+            row["failures"] += 1
+        row["inputs"] += more
+        row["seconds"] += time.monotonic() - started
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 where everything had its outcome; an exception, and the input in ``build/fuzz-edge``, where not."""
+    """0 where everything had its outcome, 1 where not."""
     made = argparse.ArgumentParser(prog="python -m tests.faults.fuzz", description=__doc__.partition("\n")[0])
     made.add_argument("targets", nargs="*", help="names of what reads the input, such as requests (default: all)")
     made.add_argument("--count", type=int, default=1_000_000, help="inputs of each target (default: 1000000)")
     made.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the counts there, too")
+    made.add_argument("--resume", action="store_true", help="go on from the counts in FILE")
+    made.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="stop after so long (default: when done)")
     made.add_argument("--write-corpus", action="store_true", help="write valid examples to the corpus, and stop")
     options = made.parse_args(argv)
+    until = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory() as folder:
         targets = Targets(Path(folder))
         if options.write_corpus:
@@ -377,25 +405,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for number, data in enumerate(examples):
                     (CORPUS / name / f"valid-{number}").write_bytes(data)
             return 0
-        rows = []
+        kept = json.loads(options.json.read_text())["rows"] if options.resume and options.json.exists() else []
+        by_target = {row["target"]: row for row in kept}
         for name in options.targets or targets.by_name:
-            started = time.monotonic()
-            rng = random.Random(f"{name} {options.seed}")
-            outcomes = fuzz(targets.by_name[name], corpus(name), options.count, rng, FINDINGS / name)
-            rows.append(
-                {
-                    "target": name,
-                    "inputs": options.count,
-                    "failures": 0,
-                    "inputs_per_s": round(options.count / (time.monotonic() - started)),
-                    "outcomes": dict(outcomes.most_common()),
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
+            row = by_target.setdefault(name, {"target": name, "inputs": 0, "failures": 0, "seconds": 0.0, "outcomes": {}})
+            extend(row, targets.by_name[name], options.count, options.seed, until)
+            print(json.dumps(row), flush=True)
+        rows = [by_target[name] for name in targets.by_name if name in by_target]
     print_table([{**row, "outcomes": " ".join(f"{key}:{value}" for key, value in row["outcomes"].items())} for row in rows])
     if options.json:
         write_json(options.json, rows, options.seed)
-    return 0
+    return int(any(row["failures"] for row in rows))
 
 
 if __name__ == "__main__":

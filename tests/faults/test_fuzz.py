@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
+import math
 import random
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,7 +21,7 @@ from edge_server.oip.grpc_api import SERVICE as OPEN_INFERENCE
 from edge_server.service import SERVICE
 from tests.faults.clients import PAYLOAD, infer_request, udp_socket
 from tests.faults.edge import PATIENCE_S, Edge, wait_until
-from tests.faults.fuzz import CORPUS, Targets, corpus, fuzz, mutations
+from tests.faults.fuzz import CORPUS, Targets, corpus, extend, fuzz, main, mutations
 from weaklink.v1 import edge_pb2
 
 pytestmark = pytest.mark.timeout(600)  # on a machine that is busy with something else, too
@@ -48,6 +51,31 @@ def test_every_valid_example_is_in_the_corpus(targets: Targets):
     assert {name: set(examples) for name, examples in targets.examples().items()} == {
         name: {(path).read_bytes() for path in (CORPUS / name).glob("valid-*")} for name in TARGETS
     }
+
+
+def test_a_run_in_parts_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.faults.fuzz.PART", 100)
+    whole, parts = tmp_path / "whole.json", tmp_path / "parts.json"
+    assert main(["replies", "manifests", "--count", "300", "--json", str(whole)]) == 0
+    for count in ("100", "300"):
+        assert main(["manifests", "replies", "--count", count, "--json", str(parts), "--resume"]) == 0
+    assert main(["manifests", "replies", "--count", "500", "--seconds", "0", "--json", str(parts), "--resume"]) == 0
+    rows = [[row | {"seconds": 0} for row in json.loads(file.read_text())["rows"]] for file in (whole, parts)]
+    assert rows[0] == rows[1] and [row["inputs"] for row in rows[0]] == [300, 300]
+
+
+def test_what_fails_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.faults.fuzz.FINDINGS", tmp_path)
+    monkeypatch.setattr("tests.faults.fuzz.PART", 100)
+
+    def target(inputs: list[bytes]) -> Counter:
+        assert b"\xff" not in b"".join(inputs)
+        return Counter(ok=len(inputs))
+
+    row = {"target": "replies", "inputs": 0, "failures": 0, "seconds": 0.0, "outcomes": {}}
+    extend(row, target, 300, 0, math.inf)
+    assert row["inputs"] == 300 and row["failures"] == 3
+    assert all(b"\xff" in path.read_bytes() for path in (tmp_path / "replies").iterdir())
 
 
 REQUESTS = st.builds(
