@@ -37,14 +37,14 @@ def allowed_on_grpc(method: str) -> Collection[Role]:
     if service.startswith("grpc.reflection.") or service == "weaklink.v1.EdgeInference":
         return _CALLERS
     if service == "inference.GRPCInferenceService" and not name.startswith("Repository"):
-        return ANYBODY if name in _OPEN_METHODS else _CALLERS
+        return ANYBODY if name in _OPEN_METHODS else _SCRAPERS if name == "ModelStatistics" else _CALLERS
     return (Role.ADMIN,)
 
 
 def allowed_on_http(path: str) -> Collection[Role]:
     if path in _OPEN_PATHS:
         return ANYBODY
-    if path == "/metrics":
+    if path == "/metrics" or (path.startswith("/v2/models/") and path.endswith("/stats")):
         return _SCRAPERS
     if path == "/v2" or (path.startswith(("/v1/", "/v2/")) and not path.startswith("/v2/repository")):
         return _CALLERS

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_server.feedback import FeedbackJudge
-from edge_server.http_body import read_body, refusal_body, told_when_gone
+from edge_server.http_body import parse_json, read_body, refusal_body, told_when_gone
 from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_codec_list, to_json_response
@@ -154,7 +154,7 @@ def _to_json(message) -> dict[str, Any]:
 def _from_json(body: bytes, message):
     """The proto's JSON form; beside it ``erased`` may be pairs of first bit and bit count."""
     try:
-        fields = json.loads(body)
+        fields = parse_json(body)
         if not isinstance(fields, dict):
             raise ValueError("not a JSON object")
         if isinstance(message, edge_pb2.InferRequest) and (plain := _plain_request(fields)) is not None:

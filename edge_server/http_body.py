@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,19 @@ async def read_body(request: Request, limit: int) -> bytes:
                 fix="send fewer images per request, or raise --max-message-bytes",
             )
     return bytes(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """The value in UTF-8 JSON. ValueError: it is none, is too deep, or has text that no UTF-8 could hold (half of a surrogate
+    pair), which would fail later, wherever it is first written."""
+    text = body.decode()
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 @contextmanager

@@ -101,6 +101,8 @@ class Inference:
     def finish(self, job: Job | Group) -> None:
         """Count each image's one outcome, remember its answer, tell its transport."""
         self._leave(job)
+        if job.served is not None:
+            job.served.statistics.ended(job)
         if job.request is not None:
             job.served.leave()
         transport = job.transport if isinstance(job, Group) else job.call.transport

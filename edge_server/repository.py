@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from edge_server.codec_statistics import CodecStatistics
 from semantic_codec.bundle import Bundle, Level, Manifest, load_bundle
 from semantic_codec.errors import BundleError, ConfigError, NotFound, WeaklinkError
 
@@ -76,6 +77,7 @@ class ServedCodec:
         self.task_names = tuple(self.classes)
         self.blind_ber = float(bundle.manifest.blind_ber)
         self.advice = LevelAdvice(bundle.manifest)
+        self.statistics = CodecStatistics()
 
     def leave(self) -> None:
         """A request that counted in ``in_flight`` ended."""

@@ -261,7 +261,9 @@ class EdgeServer:
             settings.max_batch,
             lets_clients_load(settings),
         )
-        self._open_inference = OpenInferenceGrpc(open_inference, settings.max_message_bytes)
+        self._open_inference = OpenInferenceGrpc(
+            open_inference, settings.max_message_bytes, settings.stream_window, settings.stream_limit
+        )
         OpenInferenceHttp(open_inference, settings.max_message_bytes).add_to(self._app)
 
     def _open_observers(self) -> list[Callable[[Job], None]]:

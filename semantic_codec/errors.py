@@ -70,6 +70,12 @@ class LimitReached(QueueFull):
     """One caller has as much under way as one may have: the same for it, but no sign that the node is at its end."""
 
 
+class Unimplemented(WeaklinkError):
+    """Part of a protocol that is not served here."""
+
+    grpc_status, http_status = "UNIMPLEMENTED", 501
+
+
 class Unavailable(WeaklinkError):
     """Not serving: starting, draining, or unreachable."""
 

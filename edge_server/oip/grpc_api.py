@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
 import numpy as np
 
+from edge_server.access import caller_name
 from edge_server.grpc_messages import abort, checked, parser, serialize
+from edge_server.oip.in_order import in_order
 from edge_server.oip.model import InferRequest, Wish, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
-from semantic_codec.errors import InvalidRequest, WeaklinkError
+from edge_server.oip.unserved import METHODS, check_tensor, refusal
+from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.oip import open_inference_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 TRANSPORT = "oip-grpc"
+ASKS_FOR_END, IS_END = "triton_enable_empty_final_response", "triton_final_response"  # parameters on a stream
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -34,10 +41,15 @@ _CONTENTS = {
 
 
 class OpenInferenceGrpc:
-    """Handlers over :class:`OpenInference` on a ``grpc.aio`` server."""
+    """Handlers over :class:`OpenInference` on a ``grpc.aio`` server.
 
-    def __init__(self, service: OpenInference, max_message_bytes: int):
+    window: unanswered requests of a stream before it is read no further; stream_limit: streams of one token, or of all
+    callers without one.
+    """
+
+    def __init__(self, service: OpenInference, max_message_bytes: int, window: int, stream_limit: int):
         self._service, self._limit = service, max_message_bytes
+        self._window, self._stream_limit, self._streams_of = window, stream_limit, Counter[str]()
 
     def register(self, server: grpc.aio.Server) -> None:
         methods = {
@@ -48,6 +60,7 @@ class OpenInferenceGrpc:
             "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
             "ModelConfig": (pb.ModelConfigRequest, self._model_config),
             "ModelInfer": (pb.ModelInferRequest, self._infer),
+            "ModelStatistics": (pb.ModelStatisticsRequest, self._statistics),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._unload),
@@ -56,6 +69,10 @@ class OpenInferenceGrpc:
             name: grpc.unary_unary_rpc_method_handler(_answering(handle), parser(message, self._limit), serialize)
             for name, (message, handle) in methods.items()
         }
+        handlers |= {name: grpc.unary_unary_rpc_method_handler(_refusing(METHODS[name])) for name in METHODS}
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self._stream_infer, parser(pb.ModelInferRequest, self._limit), serialize
+        )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def _server_live(self, request, context) -> pb.ServerLiveResponse:
@@ -79,6 +96,10 @@ class OpenInferenceGrpc:
         request = checked(request)
         return pb.ModelConfigResponse(config=self._service.model_config(request.name, request.version))
 
+    async def _statistics(self, request, context) -> pb.ModelStatisticsResponse:
+        request = checked(request)
+        return pb.ModelStatisticsResponse(model_stats=self._service.model_statistics(request.name, request.version))
+
     async def _infer(self, request, context) -> pb.ModelInferResponse:
         try:
             read: InferRequest | WeaklinkError = _read(checked(request))
@@ -86,6 +107,33 @@ class OpenInferenceGrpc:
             read = error
         answer = await self._service.infer(TRANSPORT, read, context.time_remaining())
         return _response(request, answer)
+
+    async def _stream_infer(self, requests, context) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        owner = caller_name()
+        if self._streams_of[owner] >= self._stream_limit:
+            too_many = LimitReached(
+                f"{self._stream_limit} streams are open",
+                allowed=f"up to {self._stream_limit}",
+                fix="send more on each stream, or raise --stream-limit",
+            )
+            await abort(context, too_many)
+        self._streams_of[owner] += 1
+        try:
+            async with contextlib.aclosing(in_order(requests, partial(self._streamed, context), self._window)) as answers:
+                async for answer in answers:
+                    yield answer
+        finally:
+            self._streams_of[owner] -= 1
+
+    async def _streamed(self, context, request) -> pb.ModelStreamInferResponse:
+        try:
+            response = await self._infer(request, context)
+        except WeaklinkError as error:
+            name = "" if isinstance(request, WeaklinkError) else request.id
+            return pb.ModelStreamInferResponse(error_message=str(error), infer_response=pb.ModelInferResponse(id=name))
+        if request.parameters[ASKS_FOR_END].bool_param:
+            response.parameters[IS_END].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=response)
 
     async def _index(self, request, context) -> pb.RepositoryIndexResponse:
         return pb.RepositoryIndexResponse(models=await self._service.index(checked(request).ready))
@@ -111,8 +159,19 @@ def _answering(handle: Callable[[Any, Any], Coroutine[Any, Any, Any]]):
     return answer
 
 
+def _refusing(extension: str):
+    async def refuse(request: bytes, context: grpc.aio.ServicerContext) -> None:
+        await abort(context, refusal(extension))
+
+    return refuse
+
+
 def _read(request: pb.ModelInferRequest) -> InferRequest:
-    wishes = [Wish(one.name, _classes(_parameters(one.parameters))) for one in request.outputs]
+    wishes = []
+    for one in request.outputs:
+        parameters = _parameters(one.parameters)
+        check_tensor("output", one.name, parameters)
+        wishes.append(Wish(one.name, _classes(parameters)))
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidRequest(
@@ -123,6 +182,7 @@ def _read(request: pb.ModelInferRequest) -> InferRequest:
     inputs: dict[str, np.ndarray] = {}
     for place, tensor in enumerate(request.inputs):
         shape = list(tensor.shape)
+        check_tensor("input", tensor.name, _parameters(tensor.parameters))
         if raw:
             inputs[tensor.name] = from_raw(tensor.name, tensor.datatype, shape, raw[place])
         else:

@@ -14,10 +14,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from edge_server.http_body import read_body, told_when_gone
+from edge_server.http_body import parse_json, read_body, told_when_gone
 from edge_server.oip.model import InferRequest, Wish, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
+from edge_server.oip.unserved import check_tensor, extension_of, refusal
 from semantic_codec.errors import InvalidRequest, NotFound, WeaklinkError
 
 TRANSPORT = "oip-http"
@@ -35,10 +36,12 @@ class OpenInferenceHttp:
         app.get("/v2/health/live")(self.live)
         app.get("/v2/health/ready")(self.ready)
         app.get("/v2")(self.server_metadata)
+        app.get("/v2/models/stats")(self.statistics)
         for model, in_schema in (("/v2/models/{name}", True), ("/v2/models/{name}/versions/{version}", False)):
             app.get(model, include_in_schema=in_schema)(self.model_metadata)
             app.get(f"{model}/ready", include_in_schema=in_schema)(self.model_ready)
             app.get(f"{model}/config", include_in_schema=in_schema)(self.model_config)
+            app.get(f"{model}/stats", include_in_schema=in_schema)(self.statistics)
             app.post(f"{model}/infer", include_in_schema=in_schema)(self.infer)
         app.post("/v2/repository/index")(self.index)
         app.post("/v2/repository/models/{name}/load")(self.load)
@@ -47,10 +50,13 @@ class OpenInferenceHttp:
         app.api_route("/v2/{path:path}", methods=METHODS, include_in_schema=False)(self.unknown)
 
     async def unknown(self, request: Request, path: str) -> None:
+        extension = extension_of(path)
+        if extension is not None:
+            raise refusal(extension)
         raise NotFound(
             f"{request.method} /v2/{path[:80]}",
-            allowed="GET health, models/NAME, its ready and config; POST models/NAME/infer and repository calls",
-            fix="correct the path or the method; streams, statistics and shared memory are not served",
+            allowed="GET health, models/NAME, its ready, config and stats; POST models/NAME/infer and repository calls",
+            fix="correct the path or the method",
         )
 
     async def live(self) -> dict[str, bool]:
@@ -70,6 +76,9 @@ class OpenInferenceHttp:
 
     async def model_config(self, name: str, version: str = "") -> dict[str, Any]:
         return self._service.model_config(name, version)
+
+    async def statistics(self, name: str = "", version: str = "") -> dict[str, Any]:
+        return {"model_stats": self._service.model_statistics(name, version)}
 
     async def infer(self, request: Request, name: str, version: str = "") -> Response:
         try:
@@ -117,6 +126,7 @@ def _read(request: Request, body: bytes, name: str, version: str) -> InferReques
     inputs = {}
     for tensor in _objects(header, "inputs"):
         name_of, datatype, shape = (_field(tensor, *one) for one in (("name", str), ("datatype", str), ("shape", list)))
+        check_tensor("input", name_of, _parameters(tensor))
         size = _parameters(tensor).get("binary_data_size")
         if size is None:
             inputs[name_of] = from_values(name_of, datatype, shape, tensor.get("data", []))
@@ -140,6 +150,7 @@ def _read(request: Request, body: bytes, name: str, version: str) -> InferReques
 def _wish(output: Mapping[str, Any], binary: bool) -> Wish:
     parameters = _parameters(output)
     name, classes = _field(output, "name", str), parameters.get("classification", 0)
+    check_tensor("output", name, parameters)
     return Wish(name, classes, parameters.get("binary_data", binary) is True)
 
 
@@ -168,8 +179,8 @@ def _response(identifier: str, answer: Answer) -> Response:
 def _object(body: bytes) -> dict[str, Any]:
     """A JSON object; nothing at all is an empty one."""
     try:
-        value = json.loads(body) if body else {}
-    except (ValueError, RecursionError) as error:
+        value = parse_json(body) if body else {}
+    except ValueError as error:
         raise _unreadable(str(error)) from error
     if not isinstance(value, dict):
         raise _unreadable("not a JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ from edge_server.oip.model import (
     to_outputs,
     to_version,
 )
+from edge_server.oip.statistics import statistics
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import InvalidRequest, NotFound, PermissionDenied, WeaklinkError
 
@@ -33,6 +35,7 @@ EXTENSIONS = (
     "model_repository",
     "model_repository(unload_dependents)",
     "parameters",
+    "statistics",
 )
 
 
@@ -66,9 +69,11 @@ class OpenInference:
         clock: Callable[[], float],
         max_batch: int,
         may_control: bool,
+        wall_clock: Callable[[], float] = time.time,
     ):
         self._inference, self._repository, self._bundles = inference, repository, bundles
         self.ready, self._clock, self._max_batch, self._may_control = ready, clock, max_batch, may_control
+        self._wall_clock = wall_clock
 
     def server_metadata(self) -> dict[str, Any]:
         """Fields of ServerMetadataResponse."""
@@ -89,6 +94,15 @@ class OpenInference:
     def model_config(self, name: str, version: str) -> dict[str, Any]:
         """Fields of ModelConfig. NotFound: it does not serve."""
         return config(self._get(name, version), self._max_batch)
+
+    def model_statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Fields of each ModelStatistics: of all models, of a model's versions, or of one. NotFound: it does not serve."""
+        codecs = self._repository.codecs
+        if name:
+            chosen = self._get(name, version)
+            codecs = [codec for codec in codecs if codec is chosen or (codec.name == name and not version)]
+        now, wall = self._clock(), self._wall_clock()
+        return [statistics(codec, now - codec.statistics.last, wall) for codec in codecs]
 
     async def infer(
         self, transport: str, request: InferRequest | WeaklinkError, remaining: float | None = None

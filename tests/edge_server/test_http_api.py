@@ -101,14 +101,18 @@ def test_the_usual_request_is_a_plain_one():
         ("{", 400, "INVALID_ARGUMENT", "cannot be read"),
         ("", 400, "INVALID_ARGUMENT", "cannot be read"),
         ("[1, 2]", 400, "INVALID_ARGUMENT", "not a JSON object"),
+        ("[" * 50_000, 400, "INVALID_ARGUMENT", "nested too deep"),
+        (body(**{"\ud8c8": 1}), 400, "INVALID_ARGUMENT", "surrogates not allowed"),
+        (body(device="\ud8c8"), 400, "INVALID_ARGUMENT", "surrogates not allowed"),
+        (json.dumps(body()).encode("utf-16"), 400, "INVALID_ARGUMENT", "cannot be read"),
         ("x" * 70_000, 413, "RESOURCE_EXHAUSTED", "more than 65536 bytes"),
     ],
 )
 async def test_a_bad_body_is_refused_by_name_and_counted_once(
-    bundle_root: Path, content: dict | str, http_status: int, status: str, told: str
+    bundle_root: Path, content: dict | str | bytes, http_status: int, status: str, told: str
 ):
     async with running(bundle_root) as (server, at), http(at["http"]) as client:
-        data = content if isinstance(content, str) else json.dumps(content)
+        data = json.dumps(content) if isinstance(content, dict) else content
         refused = await client.post("/v1/infer", content=data)
         assert refused.status_code == http_status
         error = refused.json()["error"]

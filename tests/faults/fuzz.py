@@ -64,7 +64,7 @@ from semantic_codec.bundle import load_bundle, parse_manifest
 from semantic_codec.errors import BundleError, WeaklinkError
 from semantic_codec.keyed import DeviceKey
 from semantic_codec.keyed_reply import KEYED_REPLY_BYTES, read_keyed_reply
-from semantic_codec.reply import REPLY_BYTES, read_reply
+from semantic_codec.reply import REPLY_BYTES, ReplyStatus, read_reply
 from semantic_codec.report import print_table, write_json
 from semantic_codec.serial_framing import SYNC_ERRORS, SerialReceiver, add_sync
 from tests.edge_server.conftest import make_bundle
@@ -169,7 +169,8 @@ class Targets:
 
     def _replies(self, inputs: Sequence[bytes]) -> Counter:
         read = (read_reply(data, 7) or read_keyed_reply(data, 7, KEY) for data in inputs)
-        return Counter("no_reply" if reply is None else reply.status.name.lower() for reply in read)
+        names = {status: status.name.lower() for status in ReplyStatus}
+        return Counter("no_reply" if reply is None else names.get(reply.status, "reserved") for reply in read)
 
     def _manifests(self, inputs: Sequence[bytes]) -> Counter:
         counts: Counter[str] = Counter()

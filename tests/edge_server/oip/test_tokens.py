@@ -46,6 +46,9 @@ async def test_calls_need_the_token_that_they_concern(triton: TritonClient, tmp_
                 told = await ask(protocol, method, *arguments, headers=headers)
                 status = told.get("status") if isinstance(told, dict) else None
                 assert status == (refused and refused[place]), (method, name)
+        for name, refused in (("7", DENIED), ("prometheus", None), ("operator", None)):
+            told = await ask(protocol, "get_inference_statistics", "toy", headers=made.header(name))
+            assert told.get("status") == (refused and refused[place]), name
         described = await ask(protocol, "get_model_metadata", "toy", headers=made.header("operator"))
         assert described["versions"] == ["1"]
 
@@ -59,10 +62,10 @@ async def test_refusals_over_http_have_the_protocol_s_form(bundle_root: Path, tm
         turned_away = await client.get("/v2")
         assert turned_away.status_code == 401 and turned_away.json()["error"].startswith("no valid token")
         for method, path in (
-            ("GET", "/v2/models/toy/stats"),
+            ("GET", "/v2/models/toy/status"),
             ("GET", "/v2/models/toy/infer"),
             ("DELETE", "/v2/models/toy"),
-            ("POST", "/v2/systemsharedmemory/status"),
+            ("POST", "/v2/repository"),
         ):
             unknown = await client.request(method, path, headers=made.header("operator"))
             assert unknown.status_code == 404 and unknown.json()["error"].startswith(f"{method} {path}; allowed: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -180,3 +181,89 @@ async def test_a_server_open_to_the_network_lets_nobody_unload(triton: TritonCli
             for method in ("load_model", "unload_model"):
                 assert (await ask(protocol, method, "toy"))["status"] == status
             assert await ask(protocol, "is_model_ready", "toy")
+
+
+async def test_a_stream_answers_in_order_and_goes_on_after_a_refusal(
+    triton: TritonClient, bundle_root: Path, bundle: Bundle, bitstreams: np.ndarray
+):
+    batches = [{"bitstream": ("UINT8", bitstreams[start : start + 1 + start % 3].tolist())} for start in range(30)]
+    batches[7] = {"bitstream": ("UINT8", [[1, 2, 3]])}
+    async with serving(triton, bundle_root, stream_window=4) as (server, ask):
+        came = await ask("grpc", "stream", "toy", batches)
+        assert "bitstream has 3 bytes" in came.pop(7)["error"]
+        assert [answer["id"] for answer in came] == [str(number) for number in range(30) if number != 7]
+        for answer in came:
+            start = int(answer["id"])
+            rows = bitstreams[start : start + 1 + start % 3]
+            expected = probabilities(bundle, rows, [0.02] * len(rows))["shape"]
+            np.testing.assert_allclose(answer["outputs"]["probabilities"], expected, atol=1e-5)
+        images = sum(1 + start % 3 for start in range(30) if start != 7)
+        assert sample(server, "weaklink_requests_total", transport="oip-grpc", codec="toy", outcome="ok") == images
+        ends = await ask("grpc", "stream", "toy", batches[:1], enable_empty_final_response=True)
+        assert ends[0]["parameters"] == {"triton_final_response": {"bool_param": True}}
+
+
+async def test_statistics(triton: TritonClient, bundle_root: Path, bitstreams: np.ndarray):
+    begun = time.time()
+    async with serving(triton, bundle_root) as (_, ask):
+        for protocol in PROTOCOLS:
+            before = await statistics_of(ask, protocol, "toy", "2")
+            for count in (3, 1):
+                await ask(protocol, "infer", "toy", {"bitstream": ("UINT8", bitstreams[:count].tolist())})
+            await ask(protocol, "infer", "toy", {"bitstream": ("UINT8", [[1, 2, 3]])})
+            after = await statistics_of(ask, protocol, "toy", "2")
+            grown = {name: after[name] - before[name] for name in ("inference_count", "execution_count")}
+            assert grown == {"inference_count": 4, "execution_count": 2}
+            assert 1000 * begun - 1 <= after["last_inference"] <= 1000 * time.time() + 1
+            times = after["inference_stats"]
+            assert times["fail"]["count"] - before["inference_stats"]["fail"]["count"] == 1
+            stages = [times[stage] for stage in ("queue", "compute_input", "compute_infer", "compute_output")]
+            assert {stage["count"] for stage in stages} == {times["success"]["count"]} == {after["inference_count"]}
+            assert sum(stage["ns"] for stage in stages) == pytest.approx(times["success"]["ns"], rel=1e-6)
+            assert times["compute_infer"]["ns"] > 0
+
+            first = await statistics_of(ask, protocol, "toy", "1")
+            assert first["inference_count"] == first["last_inference"] == first["inference_stats"]["success"]["ns"] == 0
+            everything = await ask(protocol, "get_inference_statistics")
+            assert [one["version"] for one in everything["model_stats"]] == ["1", "2"]
+            told = await ask(protocol, "get_inference_statistics", "none")
+            assert told["status"] == ("StatusCode.NOT_FOUND" if protocol == "grpc" else "404")
+
+
+async def statistics_of(ask: Callable, protocol: str, model: str, version: str) -> dict:
+    """One model's, numbers as such: gRPC's as_json leaves out zeros and writes uint64 as text."""
+    told = await ask(protocol, "get_inference_statistics", model, version)
+    (stats,) = told["model_stats"]
+
+    def numbers(given: dict) -> dict:
+        read = {key: numbers(value) if isinstance(value, dict) else int(value) for key, value in given.items() if key not in ("name", "version")}
+        return Zeros(read)
+
+    return numbers(stats)
+
+
+class Zeros(dict):
+    def __missing__(self, key: str) -> int:
+        return 0
+
+
+async def test_what_is_not_served_says_so_and_what_to_do(triton: TritonClient, bundle_root: Path):
+    calls = [
+        ("get_system_shared_memory_status", (), "send tensors"),
+        ("register_system_shared_memory", ("region", "/key", 64), "send tensors"),
+        ("unregister_system_shared_memory", (), "send tensors"),
+        ("get_cuda_shared_memory_status", (), "send tensors"),
+        ("get_trace_settings", (), "--otlp-endpoint"),
+        ("get_trace_settings", ("toy",), "--otlp-endpoint"),
+        ("get_log_settings", (), "--log-level"),
+    ]
+    async with serving(triton, bundle_root) as (_, ask):
+        for protocol in PROTOCOLS:
+            for method, arguments, fix in calls:
+                told = await ask(protocol, method, *arguments)
+                assert told["status"] == ("StatusCode.UNIMPLEMENTED" if protocol == "grpc" else "501"), method
+                assert "is not served; allowed: " in told["error"] and fix in told["error"]
+            lies = await ask(protocol, "infer", "toy", {"bitstream": ("UINT8", "region")})
+            assert "input 'bitstream' lies in shared memory 'region'" in lies["error"]
+            lies = await ask(protocol, "infer", "toy", {"bitstream": ("UINT8", [[0] * 8])}, (("class", "region"),))
+            assert "output 'class' lies in shared memory 'region'" in lies["error"]
