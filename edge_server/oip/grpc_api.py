@@ -116,6 +116,8 @@ class OpenInferenceGrpc:
                 allowed=f"up to {self._stream_limit}",
                 fix="send more on each stream, or raise --stream-limit",
             )
+            # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
+            await anext(aiter(requests), None)
             await abort(context, too_many)
         self._streams_of[owner] += 1
         try:

@@ -77,7 +77,7 @@ async def test_a_stream_speaks_for_its_token_s_device(bundle_root: Path, tmp_pat
         assert [answer.infer_response.id for answer in told] == ["1", "2", "3"]
         assert "speaks for device '8'" in told[1].error_message
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await open_stream(iter([request()])).read()
+            await open_stream().read()
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
