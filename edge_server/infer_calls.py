@@ -11,10 +11,11 @@ import grpc
 
 from edge_server.access import caller_name
 from edge_server.grpc_messages import parser
+from edge_server.grouping import Grouping, encode_responses
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata
 from edge_server.http2.stream import Stream
 from edge_server.inference import Inference
-from edge_server.jobs import Call, Job
+from edge_server.jobs import Call, Group, Job
 from edge_server.messages import to_call, to_response
 from edge_server.scheduler import shutting_down
 from edge_server.turns import Turns
@@ -35,13 +36,14 @@ class InferCalls:
     def __init__(
         self,
         inference: Inference,
+        grouping: Grouping,
         clock: Callable[[], float],
         max_message_bytes: int,
         window: int,
         stream_limit: int,
         turns: Turns,
     ):
-        self._inference, self.clock, self.turns = inference, clock, turns
+        self._inference, self._grouping, self.clock, self.turns = inference, grouping, clock, turns
         self.max_message_bytes, self.window = max_message_bytes, window
         self._parse = parser(edge_pb2.InferRequest, max_message_bytes)
         self._stream_limit, self._streams_of = stream_limit, Counter[str]()
@@ -103,8 +105,25 @@ class InferCalls:
             return self.refuse(request, done)
         return self._inference.submit(to_call(request, TRANSPORT, deadline), done)
 
-    def submit_all(self, bodies: Sequence[bytes], deadline: float | None, done: Callable[[Job], None]) -> list[Job]:
-        return [self.submit(body, deadline, done) for body in bodies]
+    def submit_all(
+        self, bodies: Sequence[bytes], deadline: float | None, done: Callable[[Job], None], done_group: Callable[[Group], None]
+    ) -> list[Job | Group]:
+        """As :meth:`submit`, of several InferRequests; what is under way then."""
+        if len(bodies) == 1 or self._inference.observed:  # to observers a group's members have no request ids
+            jobs = [self.submit(body, deadline, done) for body in bodies]
+            return [job for job in jobs if job.error is None]
+        requests = [self._parse(body) for body in bodies]
+        refused = [request for request in requests if isinstance(request, WeaklinkError)]
+        for error in refused:
+            self.refuse(error, done)
+        if refused:
+            requests = [request for request in requests if not isinstance(request, WeaklinkError)]
+        groups, alone = self._grouping.split(requests, TRANSPORT, deadline, done_group)
+        under_way: list[Job | Group] = []
+        for group in groups:
+            under_way += self._inference.submit_group(group)
+        jobs = [self._inference.submit(to_call(request, TRANSPORT, deadline), done) for request in alone]
+        return under_way + [job for job in jobs if job.error is None]
 
     def refuse(self, error: WeaklinkError, done: Callable[[Job], None]) -> Job:
         return self._inference.submit(Call(TRANSPORT, b""), done, refusal=error)
@@ -161,8 +180,8 @@ class StreamInfer(GrpcCall):
         self._calls = calls
         self._deadline = calls.deadline(head)
         self._context = contextvars.copy_context()
-        self._jobs: set[Job] = set()
-        self._ended: list[Job] = []  # that are to be answered
+        self._jobs: set[Job | Group] = set()
+        self._answers: list[bytes] = []  # that are to be sent
         self._unanswered = 0
         self._owner = caller_name() or stream.connection.peer
         try:
@@ -180,8 +199,8 @@ class StreamInfer(GrpcCall):
         bodies = self.next_messages(room)
         if bodies:
             self._unanswered += len(bodies)
-            jobs = self._context.run(self._calls.submit_all, bodies, self._deadline, self._done)
-            self._jobs.update([job for job in jobs if job.error is None])
+            ends = self._done, self._group_done
+            self._jobs.update(self._context.run(self._calls.submit_all, bodies, self._deadline, *ends))
             if self._held and self._has_room():
                 self.look()
                 return len(bodies)
@@ -189,7 +208,7 @@ class StreamInfer(GrpcCall):
         return len(bodies)
 
     def _end_if_over(self) -> None:
-        if self._unanswered or self._ended or self.stream.closed:
+        if self._unanswered or self._answers or self.stream.closed:
             return
         if self._calls.draining:
             self._end_with(shutting_down())
@@ -214,28 +233,32 @@ class StreamInfer(GrpcCall):
         return self._unanswered < self._calls.window and self.stream.has_room and not self._calls.draining
 
     def _done(self, job: Job) -> None:
-        self._unanswered -= 1
+        self._ended(job, [] if job.cancelled else [to_response(job).SerializeToString()])
+
+    def _group_done(self, group: Group) -> None:
+        self._ended(group, [] if group.cancelled else encode_responses(group))
+
+    def _ended(self, job: Job | Group, answers: list[bytes]) -> None:
+        self._unanswered -= job.images
         self._jobs.discard(job)
-        if not job.cancelled:
-            if not self._ended:
-                asyncio.get_running_loop().call_soon(self._answer)
-            self._ended.append(job)
-        elif not self._unanswered:
-            self.look()
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._answers += answers
 
     def _answer(self) -> None:
-        """All jobs that ended since the last time, together."""
-        if self._ended and not self.stream.closed:
-            ended, self._ended = self._ended, []
-            self.send(*[to_response(job).SerializeToString() for job in ended])
-            # Where room was what this stream waited for, or this was the last answer.
-            if self._held or not self._unanswered:
-                self.look()
+        """Everything that ended since the last time, together."""
+        if self._answers and not self.stream.closed:
+            self.send(*self._answers)
+            self._answers.clear()
+        # Where room was what this stream waited for, or this was the last answer.
+        if (self._held or not self._unanswered) and not self.stream.closed:
+            self.look()
 
     def _end_with(self, error: WeaklinkError) -> None:
         self.end(grpc.StatusCode[error.grpc_status], str(error))
 
     def end(self, status: grpc.StatusCode, message: str = "", metadata: Metadata = ()) -> None:
-        self._answer()
+        if self._answers:
+            self.send(*self._answers)
         super().end(status, message, metadata)
         self.cancelled()  # what is still under way has nobody to go to

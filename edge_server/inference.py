@@ -52,6 +52,11 @@ class Inference:
         """Where checked jobs go; the scheduler in turn hands them back to :meth:`finish`."""
         self._scheduler = scheduler
 
+    @property
+    def observed(self) -> bool:
+        """Whether somebody is told of each job."""
+        return bool(self._observers)
+
     def submit(self, call: Call, done: Callable[[Job], None], refusal: WeaklinkError | None = None) -> Job:
         """Never raises: ``done(job)`` is called exactly once, for a refusal before this returns.
 
@@ -74,9 +79,10 @@ class Inference:
             self.finish(job)
         return job
 
-    def submit_group(self, group: Group) -> None:
+    def submit_group(self, group: Group) -> list[Group]:
         """As :meth:`submit`, of images that the door has checked: names, the level's length, and whom the caller may
-        speak for. What there is no room for leaves as a group of its own, as does what is more than one batch."""
+        speak for. What there is no room for leaves as a group of its own, as does what is more than one batch. Returns
+        the groups that are to end."""
         group.received = self._clock()
         if group.deadline is None:
             group.deadline = group.received + self._deadline_s
@@ -85,10 +91,15 @@ class Inference:
         room = self._scheduler.limits.queue - self._scheduler.depth
         group = self._enter_group(group)
         if group is None:
-            return
+            return []
         cuts = {0, min(max(room, 0), group.images), *range(0, group.images, self._scheduler.limits.batch), group.images}
-        for begin, end in pairwise(sorted(cuts)):
-            self._put(group if end - begin == group.images else group.pick(range(begin, end)))
+        parts = [
+            group if end - begin == group.images else group.pick(range(begin, end))
+            for begin, end in pairwise(sorted(cuts))
+        ]
+        for part in parts:
+            self._put(part)
+        return [part for part in parts if part.error is None]
 
     def gone(self, transport: str) -> None:
         """A caller went away before its request was whole."""

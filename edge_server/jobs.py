@@ -124,6 +124,13 @@ class Group:
     def holders(self) -> Sequence[str]:
         return [device or self.caller for device in self.devices] if self.request is not None else ()
 
+    def abandon(self, now: float) -> None:
+        """As :meth:`Job.abandon`."""
+        if now < self.deadline - DEADLINE_SLACK:
+            self.cancelled = True
+        else:
+            self.deadline = 0.0
+
     def pick(self, rows: Sequence[int]) -> Group:
         """A group of these images, its end still to come."""
         size = len(self.bitstream) // len(self.bers)

@@ -28,6 +28,7 @@ from edge_server.engine import Engine
 from edge_server.exposure import check_exposure, lets_clients_load
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
+from edge_server.grouping import Grouping
 from edge_server.grpc_door import GrpcDoor
 from edge_server.heap import settle_heap
 from edge_server.http2.grpc_call import Metadata
@@ -226,7 +227,13 @@ class EdgeServer:
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(judge, repository, settings.max_message_bytes)
         self._calls = InferCalls(
-            inference, clock, settings.max_message_bytes, settings.stream_window, settings.stream_limit, self._turns
+            inference,
+            Grouping(repository, devices),
+            clock,
+            settings.max_message_bytes,
+            settings.stream_window,
+            settings.stream_limit,
+            self._turns,
         )
         self._gateway = Gateway(devices, inference, self.metrics, keys, self._replay)
         datagrams = Readers((), self._keys, settings.reads_open_frames)

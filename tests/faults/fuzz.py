@@ -32,6 +32,7 @@ from starlette.requests import Request
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.gateway import Readers, wire_codecs
+from edge_server.grouping import Grouping
 from edge_server.grpc_messages import checked, parser
 from edge_server.http2.frames import (
     CONTINUATION,
@@ -53,13 +54,15 @@ from edge_server.http2.stream import Stream
 from edge_server.http_api import _from_json
 from edge_server.infer_calls import InferCalls
 from edge_server.inference import Inference, outcome
-from edge_server.jobs import Call, Job
+from edge_server.jobs import Call, Group, Job
 from edge_server.messages import to_call, to_response
 from edge_server.metrics import Metrics
 from edge_server.oip import grpc_api
 from edge_server.oip import http_api as oip_http_api
 from edge_server.oip.model import InferRequest, to_calls
 from edge_server.repository import Repository, load_repository
+from edge_server.scheduler import Limits
+from edge_server.turns import Turns
 from semantic_codec.bundle import load_bundle, parse_manifest
 from semantic_codec.errors import BundleError, WeaklinkError
 from semantic_codec.keyed import DeviceKey
@@ -207,9 +210,11 @@ class _Requests:
         devices = DeviceTable(1000, 16, time.monotonic, 30.0)
         self._inference = Inference(repository, devices, self._metrics, time.monotonic, 60.0, most_in_flight=BATCH * BATCH)
         self._inference.connect(self)
-        self._queue: list[Job] = []
+        self._grouping = Grouping(repository, devices)
+        self._queue: list[Job | Group] = []
+        self.limits, self.depth = Limits(BATCH * BATCH, BATCH), 0
 
-    def put(self, job: Job) -> None:
+    def put(self, job: Job | Group) -> None:
         """As the scheduler does; the batch runs when all inputs are in."""
         self._queue.append(job)
 
@@ -234,7 +239,9 @@ class _Requests:
 
     def converse(self, inputs: Sequence[bytes]) -> Counter:
         """Each input is all that a peer of the gRPC port says. Counts how its connection stands in the end."""
-        calls = InferCalls(self._inference, time.monotonic, 65_536, 4, 1_000_000)
+        calls = InferCalls(
+            self._inference, self._grouping, time.monotonic, 65_536, 4, 1_000_000, Turns()
+        )
 
         def open_stream(stream: Stream, head: CallHead) -> None:
             kind = calls.stream if head.path == "/stream" else calls.unary
