@@ -14,6 +14,7 @@ from codec_training.families import find_family
 from semantic_codec.errors import ConfigError, NotFound
 
 CONFIGS = Path(__file__).parent / "configs"
+"""Found by name in the folder and below it; ``ablations`` holds variants that are trained only to be compared."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LearningConfig:
 
     ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
     number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels;
-    ``validation`` images are held out.
+    ``validation`` images are held out; ``consistency`` weighs a term that ties noisy answers to clean ones.
     """
 
     batch: int = 500
@@ -47,6 +48,7 @@ class LearningConfig:
     distil: float = 0.7
     teacher_temperature: float = 2.0
     label_smoothing: float = 0.0
+    consistency: float = 0.0
     validation: int = 5000
     seed: int = 0
 
@@ -88,8 +90,8 @@ def load_config(name: str):
 
 def _read(name: str, extended: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file's tables over those that it extends. ConfigError: not TOML, or it extends itself."""
-    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
-    if not path.is_file():
+    path = Path(name) if name.endswith(".toml") else next(CONFIGS.rglob(f"{name}.toml"), None)
+    if path is None or not path.is_file():
         ours = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise NotFound(f"there is no training configuration {name!r}", allowed=f"a .toml file, or {ours}", fix="check the path")
     try:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import LearningConfig, as_table
 from codec_training.views import Batch, Views
+from semantic_codec.nn.centers import Centers
 
 
 class Stage:
@@ -106,3 +107,14 @@ def _warm_cosine(steps: int, warm_share: float = 0.05) -> Callable[[int], float]
     return lambda step: (
         (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / (steps - warm))))
     )
+
+
+def annealed(batches: Callable[[int], Iterator[Any]], centers: Centers, epochs: int, sharpness: tuple[float, float]):
+    """The same batches; the soft assignment to ``centers`` gets geometrically sharper from epoch to epoch."""
+    first, last = sharpness
+
+    def epoch_of(epoch: int) -> Iterator[Any]:
+        centers.sharpness = first * (last / first) ** (epoch / max(1, epochs - 1))
+        return batches(epoch)
+
+    return epoch_of

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
 
-from benchmarks.codecs.rows import BASE, RIVALS  # noqa: E402
+from benchmarks.codecs.rows import BASE, RIVALS, is_ablation  # noqa: E402
 from benchmarks.rivals.code_rows import BOUND, GENIE  # noqa: E402
 from benchmarks.rivals.store import Row  # noqa: E402
 from benchmarks.rivals.tables import NAMES, PICTURES  # noqa: E402
@@ -21,7 +21,7 @@ WORKING_BER = 0.05
 
 def draw(rows: list[Row], folder: Path) -> None:
     """codecs-ber.png, codecs-bytes.png and codecs-macs.png; one that would be empty is left out."""
-    measured = [row for row in rows if row.get("accuracy_percent") is not None and row.get("channel") == "bsc" and row.get("payload_bytes")]
+    measured = [row for row in rows if row.get("accuracy_percent") is not None and row.get("channel") == "bsc" and row.get("payload_bytes") and not is_ablation(row)]
     for name, panel in (("codecs-ber", by_ber), ("codecs-bytes", by_bytes), ("codecs-macs", by_macs)):
         datasets = list(dict.fromkeys(row["dataset"] for row in measured))
         if not datasets:

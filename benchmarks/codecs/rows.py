@@ -22,11 +22,12 @@ COLUMNS = (
 )  # fmt: skip
 RIVALS = (*CODES, GENIE, BOUND, LOCAL, "jpeg", "webp", "raw")
 BASE = "uncompressed base"
+ABLATIONS = CONFIGS / "ablations"
 
 
 def planned() -> list[str]:
-    """Our configurations on CIFAR, but for those that are only where another one starts from."""
-    configs = [load_config(path.stem) for path in sorted(CONFIGS.glob("*.toml"))]
+    """Our configurations on CIFAR, ablations last, but for those that are only where another one starts from."""
+    configs = [load_config(path.stem) for path in (*sorted(CONFIGS.glob("*.toml")), *sorted(ABLATIONS.glob("*.toml")))]
     firsts = {getattr(config.training, "start_from", "") for config in configs}
     return [config.codec.name for config in configs if config.codec.dataset.startswith("cifar") and config.codec.name not in firsts]
 
@@ -116,3 +117,8 @@ def taken_over(rows: list[Row], shown: list[Row]) -> list[Row]:
         if row.get("family") in RIVALS and row["bundle"] in files and not row["variant"].endswith("until whole")
         and row.get("bundle_files", files[row["bundle"]]) == files[row["bundle"]]
     ]  # fmt: skip
+
+
+def is_ablation(row: Row) -> bool:
+    """Whether its codec was trained only to be compared."""
+    return (ABLATIONS / f"{row['bundle'].removesuffix('-blind').partition('-seed')[0]}.toml").is_file()

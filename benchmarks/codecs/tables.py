@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.codecs.rows import BASE, RIVALS
+from benchmarks.codecs.rows import BASE, RIVALS, is_ablation
 from benchmarks.rivals.channels import CONDITIONS
 from benchmarks.rivals.store import Row
 from benchmarks.rivals.tables import NAMES, PICTURES, grid, head, percent
@@ -12,11 +12,15 @@ COSTS = ["payload", "on air", "MACs", "weights", "trainings"]
 
 
 def markdown(rows: list[Row]) -> str:
-    """Data set after data set: the codecs over all channels, then their rivals."""
+    """Data set after data set: the codecs over all channels, ablations, then their rivals."""
     parts = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         own = [row for row in rows if row["dataset"] == dataset]
-        parts += [f"### `{dataset}`", note(own), codecs([row for row in own if row["family"] not in RIVALS])]
+        ours = [row for row in own if row["family"] not in RIVALS]
+        parts += [f"### `{dataset}`", note(own), codecs([row for row in ours if not is_ablation(row)])]
+        ablations = [row for row in ours if is_ablation(row)]
+        if ablations:
+            parts += ["Ablations, 30 epochs each:", codecs(ablations)]
         rivals = [row for row in own if row["family"] in RIVALS]
         known = {name(row) for row in rivals if row["accuracy_percent"] is not None}
         rivals = [row for row in rivals if name(row) in known]
@@ -35,7 +39,7 @@ def note(rows: list[Row]) -> str:
 
 
 def codecs(rows: list[Row]) -> str:
-    """One line for each codec and size; costs, then a column for each channel."""
+    """One line for each codec and size; costs, then a column for each channel. What was not trained has its name only."""
     heads = [head(condition.channel, condition.ber, condition.erased) for condition in CONDITIONS]
     lines: dict[str, dict[str, str]] = {}
     for row in rows:

@@ -12,7 +12,6 @@ their usage as they are then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from codec_training.config import CodecConfig, LearningConfig
 from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.semanticnn_stages import AutoencoderLoss, TailLoss, TaskLoss, codec_accuracy, base_accuracy, count_macs
-from codec_training.stages import Stage, epochs_of, task_loss
+from codec_training.stages import Stage, annealed, epochs_of, task_loss
 from codec_training.teacher import TeacherConfig, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
@@ -45,7 +44,7 @@ STAGES = ("base", "autoencoder", "task", "tail")
 
 @dataclass(frozen=True)
 class SemanticnnTraining(LearningConfig):
-    """Epochs and learning rates of the stages; ``attribution``, ``usage`` and ``consistency`` weigh terms of the loss.
+    """Epochs and learning rates of the stages; ``attribution`` and ``usage`` weigh terms of the loss.
 
     ``weights`` is a file of torchvision's weights for the base to start from, without its classifier. ``index_map`` is
     searched, natural, gray or random. ``sharpness`` of the soft assignment at the beginning and end of ``autoencoder``.
@@ -65,7 +64,6 @@ class SemanticnnTraining(LearningConfig):
     distil: float = 0.0
     attribution: float = 1.0
     usage: float = 2.0
-    consistency: float = 0.0
     index_map: str = "searched"
     sharpness: tuple[float, ...] = (4.0, 40.0)
 
@@ -121,7 +119,8 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         base.eval().requires_grad_(False)
         check = codec_accuracy(device, edge, held_out)
         Stage("autoencoder", config, folder, parts["autoencoder"], writer).run(
-            training.autoencoder_epochs, training.learning_rate, steps, _annealed(batches, device, training),
+            training.autoencoder_epochs, training.learning_rate, steps,
+            annealed(batches, device.centers, training.autoencoder_epochs, training.sharpness),
             AutoencoderLoss(config, device, edge), check,
         )  # fmt: skip
         settle(config, dataset.train, device)
@@ -209,14 +208,3 @@ def load_weights(base: nn.Module, path: str) -> None:
 def _build(config: Config, dataset: Dataset) -> tuple[nn.Module, Device, SemanticnnEdge]:
     torch.manual_seed(config.training.seed)
     return build(*dataset.shape[:2], len(dataset.classes), config.codec.task, config.edge)
-
-
-def _annealed(batches: Callable, device: Device, training: SemanticnnTraining) -> Callable:
-    """The batches of an epoch, the soft assignment being geometrically sharper from epoch to epoch."""
-    first, last = training.sharpness
-
-    def epoch_of(epoch: int):
-        device.centers.sharpness = first * (last / first) ** (epoch / max(1, training.autoencoder_epochs - 1))
-        return batches(epoch)
-
-    return epoch_of

@@ -1,10 +1,11 @@
 """The family ``weaklink``: integer encoder, binary latents, one encoder for all levels.
 
-    uint8 image -> integer convolutions -> signs -> [flips, bursts, erasures, tail-drop] -> BER-aware blocks -> head
+    uint8 image -> integer convolutions -> signs, or centers -> [flips, bursts, erasures, tail-drop] -> BER-aware blocks -> head
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from codec_training.config import CodecConfig, TrainingConfig
 from codec_training.datasets import Dataset
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.weaklink_stages import CodecLoss, Heads, encoded, exported, validator
-from codec_training.stages import Stage
+from codec_training.stages import Stage, annealed
 from codec_training.teacher import TeacherConfig, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
@@ -25,12 +26,16 @@ from semantic_codec.bundle import ENCODER
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import BundleError, ConfigError, NotFound
+from semantic_codec.index_map import KINDS
 from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
 from semantic_codec.nn.encoder import EncoderConfig, FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
-from semantic_codec.nn.quantizer import binarize
+from semantic_codec.nn.quantizer import symbol_signs, transmitted
+
+SHARPNESS = (4.0, 40.0)
+"""Of the soft assignment to centers, at the beginning and end of the stage ``float``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,12 @@ def check_fit(config: Config, dataset: Dataset) -> None:
             allowed="the same rows and columns, or no grid",
             fix="correct [edge] grid",
         )
+    if config.encoder.bits != config.edge.bits or not 1 <= config.encoder.bits <= 4:
+        raise ConfigError(
+            f"[encoder] bits is {config.encoder.bits}, [edge] bits is {config.edge.bits}", allowed="the same, 1 to 4", fix="correct both"
+        )
+    if config.encoder.index_map not in KINDS:
+        raise ConfigError(f"[encoder] index_map is {config.encoder.index_map!r}", allowed=", ".join(KINDS), fix="name one of these")
     if program.symbols != config.codec.levels[-1]:
         raise ConfigError(
             f"the encoder yields {program.symbols} symbols, the longest level has {config.codec.levels[-1]}",
@@ -70,13 +81,14 @@ def check_fit(config: Config, dataset: Dataset) -> None:
 
 
 def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
-    """Fresh networks from the seed."""
+    """Fresh networks from the seed; where symbols are centers, all share these."""
     torch.manual_seed(config.training.seed)
     encoder = FloatEncoder(config.encoder)
-    bits, tasks = config.codec.levels[-1], {config.codec.task: classes}
+    bits, tasks = config.codec.levels[-1] * config.encoder.bits, {config.codec.task: classes}
     blind = config.edge.__class__(**{**vars(config.edge), "aware": False})
     probe = torch.nn.Linear(encoder.shapes[-1].inputs, classes)
     heads = Heads(EdgeNetwork(bits, tasks, config.edge), EdgeNetwork(bits, tasks, blind), probe)
+    heads.aware.centers = heads.blind.centers = encoder.centers
     return encoder, heads.to(memory_format=torch.channels_last)
 
 
@@ -95,10 +107,13 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
     with SummaryWriter(folder / "tensorboard") as writer:
         encoder.to(memory_format=torch.channels_last)
         check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config, twin=False)
+        batches = encoded(encoder, views, config, half=True)
+        if encoder.centers is not None:
+            batches = annealed(batches, encoder.centers, training.float_epochs, SHARPNESS)
         Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer).run(
-            training.float_epochs, training.learning_rate, steps,
-            encoded(encoder, views, config, half=True), CodecLoss(config, heads, twin=False), check,
+            training.float_epochs, training.learning_rate, steps, batches, CodecLoss(config, heads, twin=False), check,
         )  # fmt: skip
+        settle(config, encoder, dataset)
         quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
         quantized.to(memory_format=torch.channels_last)
         heads.copy_to_twin()
@@ -107,8 +122,13 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
             training.integer_epochs, training.integer_learning_rate, steps,
             encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
         )  # fmt: skip
+        if not training.tail_epochs:
+            return
+        settle(config, quantized, dataset)
+        # From here on the edge's values may leave the device's, whose thresholds stand.
+        heads.aware.centers = heads.blind.centers = copy.deepcopy(quantized.centers)
         reference = IntegerReference(quantized.export())
-        check = validator(heads, lambda: reference(held_out).float() * 2 - 1, dataset.validation, config, twin=True)
+        check = validator(heads, lambda: symbol_signs(reference(held_out), config.encoder.bits), dataset.validation, config, twin=True)
         Stage("tail", config, folder, {"heads": heads}, writer).run(
             training.tail_epochs, training.tail_learning_rate, steps,
             exported(reference, views, config), CodecLoss(config, heads, twin=True), check,
@@ -118,14 +138,17 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
 def load_networks(folder: Path, config: Config, classes: int) -> tuple[QuantizedEncoder, Heads]:
     """The trained encoder and heads of a finished run; NotFound where it is not finished."""
     encoder, heads = QuantizedEncoder(config.encoder), build(config, classes)[1]
-    done = load_checkpoint(folder / "integer", encoder=encoder), load_checkpoint(folder / "tail", heads=heads)
     wanted = config.training.integer_epochs, config.training.tail_epochs
+    integer = load_checkpoint(folder / "integer", encoder=encoder, heads=heads)
+    done = integer, load_checkpoint(folder / "tail", heads=heads) if wanted[1] else 0
     if done != wanted:
         raise NotFound(
             f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
             allowed=f"{wanted[0]} and {wanted[1]}, a finished run",
             fix=f"run: weaklink train {config.codec.name}",
         )
+    if encoder.centers is not None:
+        encoder.centers.adopt(heads.aware.centers)
     return encoder, heads.eval()
 
 
@@ -159,6 +182,15 @@ def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
     return pack_symbols(symbols, program.bits_per_symbol)
 
 
+def settle(config: Config, encoder: FloatEncoder | QuantizedEncoder, dataset: Dataset) -> None:
+    """Where symbols are centers: sort these and choose their index map, on the first training images."""
+    if encoder.centers is not None:
+        images = torch.from_numpy(dataset.train.images[:2000])
+        with torch.no_grad():
+            latents = torch.cat([encoder.eval()(part) for part in images.split(1000)])
+        encoder.centers.settle(latents, config.encoder.index_map, config.training.seed)
+
+
 def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
     """Take over the encoder of an earlier run's float stage."""
     if not load_checkpoint(earlier / "float", encoder=encoder):
@@ -172,4 +204,4 @@ def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
 @torch.no_grad()
 def _signs(encoder: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     encoder.eval()
-    return torch.cat([binarize(encoder(part)) for part in images.split(1000)])
+    return torch.cat([transmitted(encoder(part), encoder.centers)[0] for part in images.split(1000)])

@@ -20,12 +20,12 @@ import torch
 from torch import nn
 
 from codec_training.datasets import Split
-from codec_training.stages import epochs_of, task_loss
+from codec_training.stages import consistency_loss, epochs_of, task_loss
 from codec_training.views import Batch, Views
-from semantic_codec.nn.channel import draw_ber, transmit
+from semantic_codec.nn.channel import Received, draw_ber, transmit
 from semantic_codec.nn.edge import EdgeNetwork
 from semantic_codec.nn.integer import IntegerReference
-from semantic_codec.nn.quantizer import binarize
+from semantic_codec.nn.quantizer import symbol_signs, transmitted
 
 if TYPE_CHECKING:
     from codec_training.families.weaklink import Config
@@ -49,11 +49,15 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True)
 class Sent:
-    """What a training step sends: ``signs`` float (B, n) of +-1, ``features`` float (B, C, h, w) where the encoder learns."""
+    """What a training step sends: ``signs`` float (B, n) of +-1, ``features`` float (B, C, h, w) where the encoder learns.
+
+    ``drift``, zeros (B, N), carries the gradient of centers (``transmitted``) where the encoder learns them.
+    """
 
     signs: torch.Tensor
     features: torch.Tensor | None
     batch: Batch
+    drift: torch.Tensor | None = None
 
 
 class CodecLoss:
@@ -65,18 +69,37 @@ class CodecLoss:
     def __call__(self, sent: Sent) -> torch.Tensor:
         """Half of the images cross the channel whole, half cut to a random level (tail-drop)."""
         config, training = self.config, self.config.training
-        levels = torch.tensor(config.codec.levels)
-        count, task = len(sent.signs), config.codec.task
+        levels = torch.tensor(config.codec.levels) * config.encoder.bits
+        count = len(sent.signs)
         prefix = torch.where(torch.rand(count) < 0.5, levels[-1], levels[torch.randint(len(levels), (count,))])
         received = transmit(sent.signs, draw_ber(count, config.channel), prefix, config.channel)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = task_loss(self.heads.aware(received.soft, received.ber)[task], sent.batch, training)
+            answer = self._answer(received, sent.drift)
+            loss = task_loss(answer, sent.batch, training)
+            if training.consistency:
+                whole = torch.arange(sent.signs.shape[1]) < prefix[:, None]
+                with torch.no_grad():
+                    clean = self._answer(Received(sent.signs, torch.zeros(count), whole), None)
+                loss = loss + training.consistency * consistency_loss(clean, answer)
             if self.twin:
-                loss = loss + task_loss(self.heads.blind(received.hard.detach(), received.ber)[task], sent.batch, training)
+                loss = loss + task_loss(self._twin_s_answer(received), sent.batch, training)
         if sent.features is not None:
             probed = task_loss(self.heads.probe(sent.features.mean((2, 3))), sent.batch, training)
             loss = loss + training.probe * probed
         return loss
+
+    def _answer(self, received: Received, drift: torch.Tensor | None) -> torch.Tensor:
+        network, soft = self.heads.aware, received.soft
+        symbols = network.received(soft)
+        if drift is not None:
+            symbols = symbols + drift * received.known.unflatten(1, (-1, self.config.encoder.bits)).all(-1)
+        return network.answer(symbols, (soft != 0).to(soft.dtype).mean(1), received.ber)[self.config.codec.task]
+
+    def _twin_s_answer(self, received: Received) -> torch.Tensor:
+        """Of the blind network, from which no gradient reaches encoder and centers."""
+        hard = received.hard.detach()
+        symbols = self.heads.blind.received(hard).detach()
+        return self.heads.blind.answer(symbols, hard.abs().mean(1), received.ber)[self.config.codec.task]
 
 
 def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Callable[[int], Iterator[Sent]]:
@@ -86,14 +109,16 @@ def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Cal
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             features = encoder.features(batch.images)
             latents = encoder.layers[-1](features)
-        return Sent(binarize(latents.float()), features.float(), batch)
+        signs, drift = transmitted(latents.float(), encoder.centers)
+        return Sent(signs, features.float(), batch, drift)
 
     return epochs_of(sent, views, config)
 
 
 def exported(reference: IntegerReference, views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
     """What the exported integer encoder sends, one epoch at a time."""
-    return epochs_of(lambda batch: Sent(reference(batch.images).float() * 2 - 1, None, batch), views, config)
+    bits = config.encoder.bits
+    return epochs_of(lambda batch: Sent(symbol_signs(reference(batch.images), bits), None, batch), views, config)
 
 
 @torch.no_grad()
@@ -107,7 +132,7 @@ def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, con
         sent = signs()
         scores = {}
         for position, ber in WATCHED:
-            prefix = config.codec.levels[position]
+            prefix = config.codec.levels[position] * config.encoder.bits
             generator = torch.Generator().manual_seed(1)
             flips = torch.rand(sent.shape, generator=generator) < ber
             known = (torch.arange(sent.shape[1]) < prefix).float()

@@ -35,6 +35,11 @@ class Centers(nn.Module):
         """The nearest center's number, int64 in the shape of ``latents``."""
         return (latents[..., None] - self.values).abs().argmin(-1)
 
+    def thresholds(self) -> torch.Tensor:
+        """Halfway between neighbouring centers, ascending, float (K - 1,)."""
+        ordered = self.values.detach().sort().values
+        return (ordered[1:] + ordered[:-1]) / 2
+
     def quantize(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(levels int64, the centers in value and their soft assignment in gradient, mean soft assignment float (K,))."""
         weight = torch.softmax(-self.sharpness * (latents[..., None] - self.values) ** 2, dim=-1)
@@ -65,6 +70,13 @@ class Centers(nn.Module):
             return mean
         nearest = (soft[:, :, None] * patterns).sign().sum(-1).argmax(-1)
         return torch.where((soft != 0).all(-1), self.values[nearest], mean)
+
+    @torch.no_grad()
+    def adopt(self, settled: Centers) -> None:
+        """Sort the centers, and take over another's usage and index map."""
+        self.values.copy_(self.values.sort().values)
+        self.usage.copy_(settled.usage)
+        self.index_map.copy_(settled.index_map)
 
     @torch.no_grad()
     def settle(self, latents: torch.Tensor, kind: str, seed: int = 0) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from semantic_codec.bundle import Manifest
+from semantic_codec.nn.centers import Centers
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class EdgeConfig:
     """``aware`` False gives the blind twin: the same network, told neither the BER nor the received share.
 
     ``grid``: rows and columns of one plane of symbols, for convolutions; empty for linear layers on all bits at once.
+    ``posterior`` False: bits, or the centers of received indices, enter as they arrived, not as posterior means.
+    ``bits`` per symbol; above 1, a symbol enters as its learned center.
     """
 
     grid: tuple[int, ...] = ()
@@ -33,6 +36,8 @@ class EdgeConfig:
     condition: int = 64
     dropout: float = 0.0
     aware: bool = True
+    posterior: bool = True
+    bits: int = 1
 
 
 class LinearBlock(nn.Module):
@@ -95,31 +100,41 @@ class EdgeNetwork(nn.Module):
     def __init__(self, bits: int, tasks: dict[str, int], config: EdgeConfig):
         super().__init__()
         self.config = config
+        self.centers = Centers(config.bits) if config.bits > 1 else None
+        symbols = bits // config.bits
         self.condition = (
             nn.Sequential(nn.Linear(3, config.condition), nn.GELU(), nn.Linear(config.condition, config.condition), nn.GELU())
             if config.aware
             else None
         )
         if config.grid:
-            self.embed = nn.Conv2d(bits // math.prod(config.grid), config.width, 3, padding=1)
+            self.embed = nn.Conv2d(symbols // math.prod(config.grid), config.width, 3, padding=1)
             self.blocks = nn.ModuleList(ConvBlock(config) for _ in range(config.blocks))
             self.norm = nn.BatchNorm2d(config.width)
         else:
-            self.embed = nn.Linear(bits, config.width)
+            self.embed = nn.Linear(symbols, config.width)
             self.blocks = nn.ModuleList(LinearBlock(config) for _ in range(config.blocks))
             self.norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({task: nn.Linear(config.width, classes) for task, classes in tasks.items()})
 
     def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.answer(self.received(soft), (soft != 0).to(soft.dtype).mean(1), ber)
+
+    def received(self, soft: torch.Tensor) -> torch.Tensor:
+        """What arrived, as one value for each symbol: float (B, N)."""
+        told = self.config.aware and self.config.posterior
+        soft = soft if told else torch.sign(soft)
+        return soft if self.centers is None else self.centers.received(soft, told)
+
+    def answer(self, symbols: torch.Tensor, share: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits of ``symbols`` float (B, N), of whose bits a ``share`` (B,) arrived."""
         condition = None
         if self.condition is not None:
-            received = (soft != 0).to(soft.dtype).mean(1)
-            condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, received], dim=1))
-        else:
-            soft = torch.sign(soft)
+            condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, share], dim=1))
+        x = symbols
         if self.config.grid:
-            soft = soft.unflatten(1, (-1, *self.config.grid)).contiguous(memory_format=torch.channels_last)
-        x = self.embed(soft)
+            x = x.unflatten(1, (-1, *self.config.grid)).contiguous(memory_format=torch.channels_last)
+        x = self.embed(x)
         for block in self.blocks:
             x = block(x, condition)
         x = self.norm(x)

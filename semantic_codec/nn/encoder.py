@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from semantic_codec.encoder_format import ADD_KEPT, DEPTHWISE, FULL, KEEP_INPUT, RELU, LayerShape
 from semantic_codec.errors import ConfigError
+from semantic_codec.nn.centers import Centers
 
 PIXEL_SCALE = 1 / 64
 
@@ -57,7 +58,11 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of the device encoder; ``latent_channels`` planes of one symbol per position."""
+    """Shape of the device encoder; ``latent_channels`` planes of one symbol per position, of ``bits`` bits.
+
+    One bit is the sign; more are the number of the nearest of ``2**bits`` learned centers, through an ``index_map`` that is
+    searched, natural, gray or random.
+    """
 
     height: int
     width: int
@@ -66,6 +71,8 @@ class EncoderConfig:
     latent_channels: int
     stem_kernel: int = 3
     stem_stride: int = 2
+    bits: int = 1
+    index_map: str = "searched"
 
 
 def layer_shapes(config: EncoderConfig) -> tuple[LayerShape, ...]:
@@ -109,7 +116,7 @@ class ConvNorm(nn.Module):
 
 
 class FloatEncoder(nn.Module):
-    """uint8 (B, H, W, 3) -> latents float (B, C, h, w) of zero mean; the sign is the symbol."""
+    """uint8 (B, H, W, 3) -> latents float (B, C, h, w) of zero mean; the sign, or the nearest of ``centers``, is the symbol."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -117,6 +124,7 @@ class FloatEncoder(nn.Module):
         self.shapes = layer_shapes(config)
         last = len(self.shapes) - 1
         self.layers = nn.ModuleList(ConvNorm(shape, affine=index != last) for index, shape in enumerate(self.shapes))
+        self.centers = Centers(config.bits) if config.bits > 1 else None
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """What the latent layer sees: float (B, C, h, w)."""

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from semantic_codec.encoder_format import (
+    ACCUMULATOR_LIMIT,
     ADD_KEPT,
     DEPTHWISE,
     INTERMEDIATE_LIMIT,
@@ -23,6 +24,7 @@ from semantic_codec.encoder_format import (
     LayerShape,
     accumulator_peak,
 )
+from semantic_codec.nn.centers import Centers
 from semantic_codec.nn.encoder import PIXEL_SCALE, EncoderConfig, FloatEncoder, layer_shapes, pixels, run_layers
 
 
@@ -79,6 +81,7 @@ class QuantizedEncoder(nn.Module):
         self.shapes = layer_shapes(config)
         last = len(self.shapes) - 1
         self.layers = nn.ModuleList(QuantizedConv(shape, index == last) for index, shape in enumerate(self.shapes))
+        self.centers = Centers(config.bits) if config.bits > 1 else None
 
     @classmethod
     @torch.no_grad()
@@ -92,6 +95,7 @@ class QuantizedEncoder(nn.Module):
         for layer, peak in zip(quantized.layers, _activation_peaks(encoder, images)):
             layer.scale.fill_(peak / 127)
         quantized._share_stream_scales()
+        quantized.centers = encoder.centers
         return quantized
 
     def _share_stream_scales(self) -> None:
@@ -123,7 +127,7 @@ class QuantizedEncoder(nn.Module):
 
     @torch.no_grad()
     def export(self) -> EncoderProgram:
-        """Integers that compute the same signs; multipliers get as many of 15 bits as the proof of 2^30 allows."""
+        """Integers that compute the same symbols; multipliers get as many of 15 bits as the proof of 2^30 allows."""
         layers, scale_in, low = [], PIXEL_SCALE, -128
         for shape, layer in zip(self.shapes, self.layers):
             weight_scale = layer.weight_scale()
@@ -133,15 +137,20 @@ class QuantizedEncoder(nn.Module):
             unit = (scale_in * weight_scale).double().numpy()
             bias = layer.bias.double().numpy() / unit
             if layer.last:
-                thresholds = np.ceil(-bias).astype(np.int32)[:, None]
-                layers.append(IntegerLayer(shape, stored, thresholds=thresholds, index_map=np.arange(2, dtype=np.uint8)))
+                between, index_map = np.zeros(1), np.arange(2, dtype=np.uint8)
+                if self.centers is not None:
+                    between = self.centers.thresholds().double().numpy()
+                    index_map = self.centers.index_map.numpy().astype(np.uint8)
+                # Accumulators stay below the limit: a threshold beyond it is as good as one at it.
+                thresholds = np.clip(np.ceil(between / unit[:, None] - bias[:, None]), -ACCUMULATOR_LIMIT, ACCUMULATOR_LIMIT).astype(np.int32)
+                layers.append(IntegerLayer(shape, stored, thresholds=thresholds, index_map=index_map))
                 break
             bias = np.floor(bias + 0.5).astype(np.int32)
             peak = accumulator_peak(IntegerLayer(shape, stored, bias), low, 127)
             multiplier, shift = fixed_point(unit / float(layer.scale), peak)
             layers.append(IntegerLayer(shape, stored, bias, multiplier, shift))
             scale_in, low = float(layer.scale), 0 if shape.flags & RELU else -128
-        return EncoderProgram(self.config.height, self.config.width, 1, tuple(layers))
+        return EncoderProgram(self.config.height, self.config.width, self.config.bits, tuple(layers))
 
 
 def fixed_point(factor: np.ndarray, peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

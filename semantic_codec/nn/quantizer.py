@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from semantic_codec.nn.centers import Centers
+
 
 class _SignThrough(torch.autograd.Function):
     @staticmethod
@@ -23,3 +25,20 @@ def binarize(latents: torch.Tensor) -> torch.Tensor:
     The gradient is that of a hard tanh (straight-through estimator; Courbariaux et al., arXiv 1602.02830).
     """
     return _SignThrough.apply(latents.flatten(1))
+
+
+def transmitted(latents: torch.Tensor, centers: Centers | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """float (B, C, h, w) -> the bits that are sent as +-1, float (B, bits), and where symbols are centers (B, N) zeros.
+
+    Added to the centers that arrive, the zeros carry the gradient of the soft assignment to latents and centers.
+    """
+    if centers is None:
+        return binarize(latents), None
+    levels, sent, _ = centers.quantize(latents.flatten(1))
+    return centers.signs(levels), sent - centers.values[levels]
+
+
+def symbol_signs(symbols: torch.Tensor, bits: int) -> torch.Tensor:
+    """Symbols uint8 (B, N) -> their bits as +-1, float (B, N * bits), most significant first."""
+    shifts = torch.arange(bits - 1, -1, -1)
+    return ((symbols[..., None] >> shifts & 1).float() * 2 - 1).flatten(1)

@@ -18,7 +18,7 @@ blocks = [{ kind = "conv", channels = 8 }]
 """
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.toml")), ids=lambda path: path.stem)
 def test_our_own_configurations_load(path):
     assert load_config(path.stem).codec.name == path.stem
     assert load_config(str(path)) == load_config(path.stem)
@@ -46,3 +46,25 @@ def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):
 def test_an_unknown_name_lists_ours():
     with pytest.raises(NotFound, match="cifar10, .*cifar10_first, digits"):
         load_config("cifar")
+
+
+def test_a_configuration_extends_another_key_by_key(tmp_path):
+    (tmp_path / "tiny.toml").write_text(GOOD)
+    (tmp_path / "variant.toml").write_text(f'extends = "{tmp_path}/tiny.toml"\n[codec]\nname = "variant"\n[training]\ndistil = 0.0\n')
+    tiny, variant = (load_config(str(tmp_path / f"{name}.toml")) for name in ("tiny", "variant"))
+    assert variant.codec.name == "variant" and variant.training.distil == 0.0
+    assert (variant.codec.levels, variant.encoder) == (tiny.codec.levels, tiny.encoder)
+
+
+def test_a_configuration_that_extends_itself_is_refused(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(f'extends = "{path}"\n' + GOOD)
+    with pytest.raises(ConfigError, match="tiny.toml: extends is"):
+        load_config(str(path))
+
+
+def test_an_unknown_family_is_refused(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(GOOD.replace("codec_id = 9", 'codec_id = 9\nfamily = "strong"'))
+    with pytest.raises(ConfigError, match="family is 'strong'; allowed: weaklink, semanticnn"):
+        load_config(str(path))
