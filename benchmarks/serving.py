@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import clients, h2load
+from benchmarks import clients, h2load, udp_devices
 from benchmarks.h2load import Load
 from benchmarks.processes import busy_s, cpu_s, memory_mb
 from benchmarks.serving_servers import RIVALS, Question, Server, answer_bytes, questions, start_rival, start_weaklink
@@ -93,16 +93,16 @@ class Bench:
         devices = itertools.count(first_device)
         for ber in UDP_BERS:
             for count in self._concurrency:
-                senders = [
-                    clients.UdpClient(("127.0.0.1", server.ports["udp"]), frames)
-                    for frames in (self._damaged(bundle, next(devices), ber, FRAMES // count) for _ in range(count))
-                ]
-                yield self._row(fixed | {"concurrency": count, "ber": ber}, server, lambda: self._run(senders))
-                for sender in senders:
-                    sender.sock.close()
+                frames = np.stack([self._damaged(bundle, next(devices), ber, FRAMES // count) for _ in range(count)])
+                address = ("127.0.0.1", server.ports["udp"])
 
-    def _damaged(self, bundle: Bundle, device: int, ber: float, count: int) -> Iterator[bytes]:
-        """A device's frames, one sequence number after the other, and again."""
+                def measure(frames: np.ndarray = frames) -> Load:
+                    return udp_devices.run(address, frames, self._seconds, self._warm_up_s)
+
+                yield self._row(fixed | {"concurrency": count, "ber": ber}, server, measure)
+
+    def _damaged(self, bundle: Bundle, device: int, ber: float, count: int) -> np.ndarray:
+        """A device's frames, one sequence number after the other: uint8 (frames, bytes)."""
         rng, level = np.random.default_rng((self._seed, device)), bundle.manifest.levels[-1]
         made = [
             np.frombuffer(
@@ -115,8 +115,7 @@ class Bench:
             )
             for sequence in range(min(max(count, LEAST_FRAMES), MOST_FRAMES))
         ]
-        flips = np.packbits(rng.random((len(made), 8 * len(made[0]))) < ber, axis=1)
-        return itertools.cycle([(frame ^ flip).tobytes() for frame, flip in zip(made, flips)])
+        return np.stack(made) ^ np.packbits(rng.random((len(made), 8 * len(made[0]))) < ber, axis=1)
 
     def _closed(self, question: Question, count: int, size: int) -> Load:
         return h2load.run(

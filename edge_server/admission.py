@@ -104,6 +104,11 @@ class Admission:
             turns.append(sender)
         return None
 
+    @property
+    def waits(self) -> bool:
+        """Whether any frame does."""
+        return bool(self._turns[True] or self._turns[False])
+
     def take(self, most: int) -> list[Frame]:
         """The next frames, empty where none wait."""
         batch: list[Frame] = []

@@ -46,8 +46,9 @@ class DeviceState:
         self.frames: OrderedDict[int, RecentFrame] = OrderedDict()
         self.answers: OrderedDict[int, RememberedAnswer] = OrderedDict()
 
-    def accept(self, sequence: int, now: float, max_age: float) -> RecentFrame | None:
-        """Open the window for a new frame and return None, or return the earlier frame that this one repeats.
+    def accept(self, sequence: int, now: float, max_age: float) -> tuple[RecentFrame, bool]:
+        """The frame of this number and whether it is a new one, for which the window was opened, or an earlier one
+        that is repeated.
 
         A frame older than ``max_age`` seconds does not make its number a duplicate. Sequence 0 behind another number
         is a device that restarted: its window is cleared.
@@ -55,13 +56,13 @@ class DeviceState:
         earlier = self.frames.get(sequence)
         if earlier is not None and now - earlier.received <= max_age:
             if sequence != 0 or next(reversed(self.frames)) == 0:
-                return earlier
+                return earlier, False
             self.frames.clear()
         self.frames.pop(sequence, None)
-        self.frames[sequence] = RecentFrame(now)
+        recent = self.frames[sequence] = RecentFrame(now)
         if len(self.frames) > WINDOW:
             self.frames.popitem(last=False)
-        return None
+        return recent, True
 
     def evidence(self) -> BerEstimator:
         """The estimator, made at the first evidence."""
@@ -121,14 +122,11 @@ class DeviceTable:
         if len(self._sources) > self._limit:
             self._sources.popitem(last=False)
 
-    def accept_frame(self, device: str, sequence: int, source: Any) -> RecentFrame | None:
-        """See :meth:`DeviceState.accept`; also remembers that ``source`` speaks for this device."""
+    def accept_frame(self, device: str, sequence: int, source: Any) -> tuple[DeviceState, RecentFrame, bool]:
+        """The device's state, and what :meth:`DeviceState.accept` returns; also remembers that ``source`` speaks for it."""
         self.heard(device, source)
-        return self.open(device).accept(sequence, self._clock(), self._max_age)
-
-    def frame(self, device: str, sequence: int) -> RecentFrame | None:
-        state = self._devices.get(device)
-        return None if state is None else state.frames.get(sequence)
+        state = self.open(device)
+        return state, *state.accept(sequence, state.heard, self._max_age)
 
     def forget_frame(self, device: str, sequence: int) -> None:
         """A frame that got no answer may be sent again under its number."""

@@ -31,7 +31,7 @@ class EngineRequest:
     of first bit and bit count; empty ``tasks`` means all; ``version`` 0 means the newest; ``revision`` as for
     :meth:`Engine.add`.
 
-    Or several images of one level, nothing of which is erased: ``bers`` is not empty and has each one's BER in place of
+    Or several images of one level, with the same bits erased: ``bers`` is not empty and has each one's BER in place of
     ``ber``, and ``bitstream`` their payloads, one after the other.
     """
 
@@ -200,7 +200,7 @@ class CodecEngine:
         row = 0
         for request in requests:
             for first, count in request.erased:
-                erased[row, first : first + count] = True
+                erased[row : row + request.images, first : first + count] = True
             row += request.images
         return erased
 

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from edge_server.devices import DeviceTable
+from edge_server.devices import DeviceState, DeviceTable, RecentFrame
 from edge_server.inference import Inference
-from edge_server.jobs import Call, Job
+from edge_server.jobs import Group
 from edge_server.metrics import Metrics
 from edge_server.replay import ReplayWindows
 from edge_server.repository import Repository, ServedCodec
@@ -24,6 +24,7 @@ from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import KeyedFrameReader
 from semantic_codec.keyed_reply import encode_keyed_reply
 from semantic_codec.reply import REPLY_BYTES, Refusal, Reply, ReplyStatus, encode_reply
+from weaklink.v1 import edge_pb2
 
 _REFUSALS = {
     "unknown_version": Refusal.UNKNOWN_VERSION,
@@ -88,13 +89,36 @@ class Readers:
         self.sizes = sorted({size for reader in readers for size in reader.sizes}) or self.sizes
         self._readers = readers
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest frame."""
+        return self.sizes[-1] if self.sizes else 0
+
     def read(self, frames: Sequence[bytes]) -> list[FrameResult]:
         """As `FrameReader.read`: the mode in which a header was read counts, keyed mode first."""
+        results = self.read_near(frames)
+        damaged = [place for place, result in enumerate(results) if result is None]
+        for place, result in zip(damaged, self.search([frames[place] for place in damaged]), strict=True):
+            results[place] = result
+        return results
+
+    def read_near(self, frames: Sequence[bytes]) -> list[FrameResult | None]:
+        """As `FrameReader.read_near`, and also where a search is under way."""
+        readers = iter(self._readers)
+        results = next(readers).read_near(frames)
+        for reader in readers:
+            unread = [place for place, result in enumerate(results) if result is None]
+            for place, result in zip(unread, reader.read_near([frames[place] for place in unread]), strict=True):
+                results[place] = result
+        return results
+
+    def search(self, frames: Sequence[bytes]) -> list[FrameResult]:
+        """As `FrameReader.search`."""
         results = [FrameResult("bad_length")] * len(frames)
         for reader in self._readers:
             least = REPLY_BYTES if reader.mode is OPEN else 0
             unread = [place for place, result in enumerate(results) if result.header is None and len(frames[place]) >= least]
-            for place, result in zip(unread, reader.read([frames[place] for place in unread]), strict=True):
+            for place, result in zip(unread, reader.search([frames[place] for place in unread]), strict=True):
                 if result.outcome != "bad_length" or result.header is not None:
                     results[place] = result
         return results
@@ -136,13 +160,13 @@ class Gateway:
         self.draining = True
         await asyncio.wait_for(self._idle.wait(), timeout)
 
-    def begin(self) -> None:
+    def begin(self, count: int = 1) -> None:
         """Something is under way that draining must wait for, until :meth:`end`."""
-        self._busy += 1
+        self._busy += count
         self._idle.clear()
 
-    def end(self) -> None:
-        self._busy -= 1
+    def end(self, count: int = 1) -> None:
+        self._busy -= count
         if not self._busy:
             self._idle.set()
 
@@ -150,18 +174,27 @@ class Gateway:
         """Frames that ended in an outcome."""
         self._metrics.count(self._metrics.frames, outcome, by=frames)
 
-    def handle(self, result: FrameResult, source: Source) -> bool:
-        """One frame that was read, or could not be. Whether it was welcome: taken, or the repetition of one that was."""
+    def handle(self, results: Sequence[FrameResult], sources: Sequence[Source]) -> list[bool]:
+        """Frames that were read, or could not be, from one door. Of each, whether it was welcome: taken, or the
+        repetition of one that was."""
+        taken: dict[tuple, _Taken] = {}
+        welcome = [self._sort(result, source, taken) for result, source in zip(results, sources, strict=True)]
+        for (codec, level, erased), frames in taken.items():
+            self._submit(codec, level, erased, frames, sources[0].transport)
+        return welcome
+
+    def _sort(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> bool:
+        """Add a frame to be inferred to ``taken``, end any other. Whether it was welcome."""
         if result.codec is not None and result.codec not in self._served:
-            result = replace(result, outcome="unknown_codec")  # unloaded since it was read
+            result = result._replace(outcome="unknown_codec")  # unloaded since it was read
         if isinstance(result.header, KeyedHeader):
-            return self._handle_keyed(result, source)
+            return self._sort_keyed(result, source, taken)
         if result.header is not None and result.header.device in self._keys:
             # Else whoever knows a device's number could speak for it.
             self.count("not_keyed")
             return False
         if result.outcome == "ok":
-            self._handle_open(result, source)
+            self._sort_open(result, source, taken)
             return True
         self.count(result.outcome)
         if result.header is not None:
@@ -171,20 +204,19 @@ class Gateway:
             self._devices.failed_from(source)
         return False
 
-    def _handle_open(self, result: FrameResult, source: Source) -> None:
-        header = result.header
-        device = str(header.device)
-        earlier = self._devices.accept_frame(device, header.sequence, source)
-        if earlier is None:
-            self._submit(result, source, lambda job: self._reply_open(job, header.device, source))
+    def _sort_open(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> None:
+        device = str(result.header.device)
+        state, recent, is_new = self._devices.accept_frame(device, result.header.sequence, source)
+        if is_new:
+            _take(result, device, state, _Asked(source, result.header.device, None, recent), taken)
             return
         self.count("duplicate")
-        if earlier.reply is None:
-            earlier.waiting.append(source)
+        if recent.reply is None:
+            recent.waiting.append(source)
         else:
-            source.send(earlier.reply)
+            source.send(recent.reply)
 
-    def _handle_keyed(self, result: FrameResult, source: Source) -> bool:
+    def _sort_keyed(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> bool:
         """What is not authentic gets no reply, nor does a replay: whoever sent it may be anybody."""
         header, key = result.header, self._keys.get(result.header.device)
         if result.codec is None or key is None:
@@ -197,65 +229,102 @@ class Gateway:
             self.count(result.outcome)
             source.send(encode_keyed_reply(_refusal(result), header.device, key))
             return False
-        self._devices.heard(str(header.device), source)
-
-        def answer(job: Job) -> None:
-            source.send(encode_keyed_reply(_to_reply(job), header.device, key))
-
-        self._submit(result, source, answer)
+        device = str(header.device)
+        self._devices.heard(device, source)
+        _take(result, device, self._devices.open(device), _Asked(source, header.device, key, None), taken)
         return True
 
-    def _submit(self, result: FrameResult, source: Source, answer: Callable[[Job], None]) -> None:
-        """Have an accepted frame's payload inferred; ``answer(job)`` is called once it ended."""
-        self.count("ok")
-        header, served = result.header, self._served[result.codec]
-        device = str(header.device)
-        self._devices.open(device).evidence().update(result.pilot_errors, result.pilot_bits)
-        call = Call(
-            source.transport,
-            result.payload,
-            codec=served.name,
-            version=served.version,
-            level=header.level,
-            erased=result.erased,
-            device=device,
-            sequence=header.sequence,
+    def _submit(
+        self, codec: WireCodec, level: int, erased: tuple[tuple[int, int], ...], frames: _Taken, transport: str
+    ) -> None:
+        """Have accepted frames' payloads inferred."""
+        count = len(frames.asked)
+        self.count("ok", count)
+        self.begin(count)
+        group = Group(
+            transport,
+            self._answer,
+            self._served[codec],
+            level,
+            b"".join(frames.payloads),
+            frames.bers,
+            edge_pb2.BER_SOURCE_ESTIMATED,
+            frames.devices,
+            frames.sequences,
+            frames.asked,
+            erased=erased,
         )
+        self._inference.submit_group(group)
 
-        def done(job: Job) -> None:
-            try:
-                answer(job)
-            finally:
-                self.end()
+    def _answer(self, group: Group) -> None:
+        """Reply to frames whose inference ended."""
+        try:
+            for (source, device, key, recent), reply, sequence in zip(group.items, _replies(group), group.sequences):
+                if key is not None:
+                    source.send(encode_keyed_reply(reply, device, key))
+                    continue
+                recent.reply = data = encode_reply(reply, device)
+                if group.error is not None:
+                    self._devices.forget_frame(str(device), sequence)
+                source.send(data)
+                for other in recent.waiting:
+                    other.send(data)
+                recent.waiting.clear()
+        finally:
+            self.end(group.images)
 
-        self.begin()
-        self._inference.submit(call, done)
 
-    def _reply_open(self, job: Job, device: int, source: Source) -> None:
-        reply = encode_reply(_to_reply(job), device)
-        waiting: list[Any] = [source]
-        frame = self._devices.frame(job.call.device, job.call.sequence)
-        if frame is not None:
-            waiting += frame.waiting
-            frame.waiting.clear()
-            frame.reply = reply
-        if job.error is not None:
-            self._devices.forget_frame(job.call.device, job.call.sequence)
-        for each in waiting:
-            each.send(reply)
+class _Asked(NamedTuple):
+    """Whose frame is inferred: of keyed mode ``key`` is set, of open mode ``recent``."""
+
+    source: Source
+    device: int
+    key: DeviceKey | None
+    recent: RecentFrame | None
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Frames of one codec and level."""
+
+    payloads: list[bytes] = field(default_factory=list)
+    bers: list[float] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    asked: list[_Asked] = field(default_factory=list)
+
+
+def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: dict[tuple, _Taken]) -> None:
+    """Add an accepted frame to those of its kind, once its pilot has told of the link."""
+    estimator = state.evidence()
+    estimator.update(result.pilot_errors, result.pilot_bits)
+    kind = result.codec, result.header.level, result.erased
+    frames = taken.get(kind)
+    if frames is None:
+        frames = taken[kind] = _Taken()
+    frames.payloads.append(result.payload)
+    frames.bers.append(estimator.mean)
+    frames.devices.append(device)
+    frames.sequences.append(result.header.sequence)
+    frames.asked.append(asked)
 
 
 def _refusal(result: FrameResult) -> Reply:
     return Reply(result.header.sequence, _REFUSALS[result.outcome], status=ReplyStatus.REFUSED)
 
 
-def _to_reply(job: Job) -> Reply:
+def _replies(group: Group) -> Iterator[Reply]:
     """A frame names one codec; its reply has room for the first task only."""
-    sequence = job.call.sequence
-    if isinstance(job.error, QueueFull | Unavailable):
-        return Reply(sequence, 0, status=ReplyStatus.BUSY)
-    if job.error is not None:
-        late = isinstance(job.error, DeadlineExceeded)
-        return Reply(sequence, Refusal.TOO_LATE if late else Refusal.OTHER, status=ReplyStatus.REFUSED)
-    index, confidence = next(iter(job.answer.tasks.values()))[0]
-    return Reply(sequence, index, min(confidence, 1.0), job.served.advice.level(job.request.ber))
+    error, answered = group.error, ReplyStatus.ANSWERED
+    if error is None:
+        level = group.served.advice.level
+        best = next(iter(group.answer.tasks.values()))
+        for sequence, ber, (index, confidence) in zip(group.sequences, group.bers, best):
+            yield Reply(sequence, index, min(confidence, 1.0), level(ber), answered)
+        return
+    if isinstance(error, QueueFull | Unavailable):
+        status, why = ReplyStatus.BUSY, 0
+    else:
+        status, why = ReplyStatus.REFUSED, Refusal.TOO_LATE if isinstance(error, DeadlineExceeded) else Refusal.OTHER
+    for sequence in group.sequences:
+        yield Reply(sequence, why, status=status)

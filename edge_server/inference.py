@@ -138,9 +138,11 @@ class Inference:
             group.level,
             group.bitstream,
             0.0,
-            tasks=served.task_names,
-            revision=served.revision,
-            bers=tuple(group.bers),
+            group.erased,
+            served.task_names,
+            1,
+            served.revision,
+            tuple(group.bers),
         )
         served.in_flight += 1
         try:

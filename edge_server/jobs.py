@@ -92,7 +92,7 @@ class Group:
 
     ``bitstream``: the images' payloads one after the other, whole ones of the level; ``bers``, ``devices``,
     ``sequences`` and ``items``, what the transport wants to have back, of each image. All tasks are run for their best
-    class. ``caller``: who holds the places of images of no device.
+    class. ``erased``: of each image. ``caller``: who holds the places of images of no device.
     """
 
     transport: str
@@ -108,6 +108,7 @@ class Group:
     deadline: float | None = None
     traceparent: str = ""
     caller: str = ""
+    erased: tuple[tuple[int, int], ...] = ()
     request: EngineRequest | None = None
     received: float = 0.0
     started: float = 0.0
@@ -149,11 +150,11 @@ class Group:
         for row, (ber, device, sequence) in enumerate(zip(self.bers, self.devices, self.sequences)):
             payload = self.bitstream[row * size : row * size + size]
             call = Call(
-                self.transport, payload, served.name, served.version, self.level, device=device, sequence=sequence,
-                deadline=self.deadline, traceparent=self.traceparent,
+                self.transport, payload, served.name, served.version, self.level, erased=self.erased, device=device,
+                sequence=sequence, deadline=self.deadline, traceparent=self.traceparent,
             )  # fmt: skip
             request = EngineRequest(
-                served.name, served.version, self.level, payload, ber, tasks=served.task_names, revision=served.revision
+                served.name, served.version, self.level, payload, ber, self.erased, served.task_names, 1, served.revision
             )
             yield Job(
                 call, lambda job: None, self.received, self.deadline, served, request, self.ber_source, self.started,

@@ -136,8 +136,8 @@ class SerialLine(asyncio.Protocol):
                     log.exception("the search for frames failed on %d bytes", len(data))
                     self._gateway.count("internal")
                     continue
-                for result in found:
-                    self._gateway.handle(result, self)
+                for result in found:  # one by one: a line's replies come in the order of its frames
+                    self._gateway.handle([result], [self])
         finally:
             self._searching = None
             self._gateway.end()

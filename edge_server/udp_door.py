@@ -5,76 +5,163 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from edge_server.admission import Admission, Source
+from edge_server.admission import Admission, Frame, Source
 from edge_server.blocks import FIRST_S, Blocks
+from edge_server.datagrams import Address, Datagrams
 from edge_server.gateway import Gateway, Readers
 from edge_server.kernel_filter import KernelFilter
 from edge_server.sockets import join
 
-READ_BATCH = 256  # frames per pass of the reader
+READ_BATCH = 256  # frames of a turn of the event loop, and of a pass of the search
+MOST_REPLIES = 4096  # that may wait for room in the socket
 LOOK_S = 1.0  # how often the kernel's drops are counted and blocks end
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """A datagram's source address."""
 
-    socket: asyncio.DatagramTransport
-    address: Any
+    door: UdpDoor
+    address: Address
     transport = "udp"
 
     def send(self, reply: bytes) -> None:
-        self.socket.sendto(reply, self.address)
+        self.door.send(reply, self.address)
 
 
-class UdpDoor(asyncio.DatagramProtocol):
-    """Belongs to the event loop's thread; only ``readers.read`` runs on ``executor``."""
+class UdpDoor:
+    """Belongs to the event loop's thread; only ``readers.search`` runs on ``executor``.
 
-    def __init__(self, gateway: Gateway, readers: Readers, executor: Executor, admission: Admission, clock: Callable[[], float]):
+    A turn takes what waits on the socket, reads what it can without a search, and hands it to the gateway; what is
+    damaged more goes through the search, a batch at a time. Meanwhile frames wait in ``admission``, which is fair.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        readers: Readers,
+        executor: Executor,
+        admission: Admission,
+        clock: Callable[[], float],
+        batches: bool = True,
+    ):
         self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
-        self._blocks = Blocks(clock)
+        self._blocks, self._batches = Blocks(clock), batches
         admission.on_flood = self._block
-        self._reading: asyncio.Task | None = None
-        self._socket: asyncio.DatagramTransport | None = None
+        self._socket: socket.socket | None = None
+        self._datagrams: Datagrams | None = None
         self._filter: KernelFilter | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._turning = False
+        self._damaged: list[Frame] = []
+        self._searching: asyncio.Task | None = None
+        self._replies: list[tuple[bytes, Address]] = []
+        self._waits_for_room = False
 
     async def open(self, sock: socket.socket) -> None:
         """Listen on a bound socket."""
-        self._filter = KernelFilter(sock)
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, sock=sock)
+        self._socket, self._filter, self._datagrams = sock, KernelFilter(sock), Datagrams(sock, self._batches)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._readable)
         self._look()
 
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
-        self._socket = transport
-
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        if self._gateway.draining:
-            self._gateway.count("draining")
-            return
-        refusal = self._admission.offer(data, address)
-        if refusal is not None:
-            self._gateway.count(refusal)
-        elif self._reading is None:
-            self._gateway.begin()
-            self._reading = asyncio.get_running_loop().create_task(self._read_waiting())
-
-    def error_received(self, error: OSError) -> None:
-        """A device that went away answers our reply with an ICMP error: its loss, nobody else's."""
-        log.debug("UDP: %s", error)
+    def send(self, reply: bytes, address: Address) -> None:
+        """Soon, with others."""
+        if not self._replies:
+            self._loop.call_soon(self._flush)
+        if len(self._replies) < MOST_REPLIES:
+            self._replies.append((reply, address))
 
     def close(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
             self._count_dropped()
         if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._datagrams.send(self._replies)
+            self._replies.clear()
             self._socket.close()
+
+    def _readable(self) -> None:
+        received = self._datagrams.receive(self._readers.longest + 1)
+        if self._gateway.draining:
+            self._gateway.count("draining", len(received))
+            return
+        for data, address in received:
+            refusal = self._admission.offer(data, address)
+            if refusal is not None:
+                self._gateway.count(refusal)
+        if not self._turning:
+            self._turn()
+
+    def _turn(self) -> None:
+        """Read a batch of what waits, unless as much waits for the search."""
+        if len(self._damaged) < READ_BATCH:
+            self._read(self._admission.take(READ_BATCH))
+        waits = self._admission.waits and len(self._damaged) < READ_BATCH
+        if waits != self._turning:
+            self._turning = waits
+            (self._gateway.begin if waits else self._gateway.end)()
+        if waits:
+            self._loop.call_soon(self._turn)
+
+    def _read(self, frames: Sequence[Frame]) -> None:
+        try:
+            results = self._readers.read_near([data for data, _ in frames])
+        except Exception:  # no frame, however damaged, may stop the gateway
+            log.exception("the frame reader failed on %d frames", len(frames))
+            self._gateway.count("internal", len(frames))
+            return
+        damaged = [frame for frame, result in zip(frames, results) if result is None]
+        if damaged:
+            read = [(frame, result) for frame, result in zip(frames, results) if result is not None]
+            frames, results = [frame for frame, _ in read], [result for _, result in read]
+            self._damaged += damaged
+            if self._searching is None:
+                self._gateway.begin()
+                self._searching = self._loop.create_task(self._search())
+        self._handle(frames, results)
+
+    def _handle(self, frames: Sequence[Frame], results: Sequence) -> None:
+        welcome = self._gateway.handle(results, [Sender(self, address) for _, address in frames])
+        for (_, address), is_welcome in zip(frames, welcome):
+            if is_welcome:
+                self._admission.welcome(address)
+
+    async def _search(self) -> None:
+        try:
+            while self._damaged:
+                frames, self._damaged = self._damaged, []
+                if not self._turning:
+                    self._turn()  # as much may wait again
+                try:
+                    results = await self._loop.run_in_executor(
+                        self._executor, self._readers.search, [data for data, _ in frames]
+                    )
+                except Exception:  # as above
+                    log.exception("the search for headers failed on %d frames", len(frames))
+                    self._gateway.count("internal", len(frames))
+                    continue
+                self._handle(frames, results)
+        finally:
+            self._searching = None
+            self._gateway.end()
+
+    def _flush(self) -> None:
+        if not self._replies:
+            return  # closed meanwhile
+        del self._replies[: self._datagrams.send(self._replies)]
+        if bool(self._replies) != self._waits_for_room:
+            self._waits_for_room = bool(self._replies)
+            if self._waits_for_room:
+                self._loop.add_writer(self._socket, self._flush)
+            else:
+                self._loop.remove_writer(self._socket)
 
     def _block(self, source: Source) -> None:
         if self._blocks.add(source) == FIRST_S:  # not again while it goes on
@@ -87,27 +174,9 @@ class UdpDoor(asyncio.DatagramProtocol):
         self._count_dropped()
         self._blocks.forget()
         self._filter.follow(self._blocks.rules(self._admission.known()))
-        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        self._looking = self._loop.call_later(LOOK_S, self._look)
 
     def _count_dropped(self) -> None:
         dropped = self._filter.dropped()
         if dropped:
             self._gateway.count("dropped_by_kernel", dropped)
-
-    async def _read_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while chunk := self._admission.take(READ_BATCH):
-                frames = [data for data, _ in chunk]
-                try:
-                    results = await loop.run_in_executor(self._executor, self._readers.read, frames)
-                except Exception:  # no frame, however damaged, may stop the gateway
-                    log.exception("the frame reader failed on %d frames", len(frames))
-                    self._gateway.count("internal", len(frames))
-                    continue
-                for (_, address), result in zip(chunk, results, strict=True):
-                    if self._gateway.handle(result, Sender(self._socket, address)):
-                        self._admission.welcome(address)
-        finally:
-            self._reading = None
-            self._gateway.end()

@@ -25,43 +25,47 @@ def table(clock: FakeClock) -> DeviceTable:
     return DeviceTable(limit=3, answers=2, clock=clock, max_age=30.0)
 
 
+def is_new(accepted: tuple) -> bool:
+    return accepted[2]
+
+
 def test_a_repeated_sequence_is_a_duplicate_within_the_window(table: DeviceTable):
     for sequence in range(1, WINDOW + 1):
-        assert table.accept_frame("7", sequence, HERE) is None
-    assert table.accept_frame("7", 1, HERE) is table.frame("7", 1)
-    assert table.accept_frame("7", WINDOW, HERE) is not None
-    assert table.accept_frame("7", WINDOW + 1, HERE) is None
-    assert table.accept_frame("7", 1, HERE) is None, "64 others came since"
+        assert is_new(table.accept_frame("7", sequence, HERE))
+    assert table.accept_frame("7", 1, HERE)[:2] == (table.find("7"), table.find("7").frames[1])
+    assert not is_new(table.accept_frame("7", WINDOW, HERE))
+    assert is_new(table.accept_frame("7", WINDOW + 1, HERE))
+    assert is_new(table.accept_frame("7", 1, HERE)), "64 others came since"
 
 
 def test_devices_do_not_share_a_window(table: DeviceTable):
-    assert table.accept_frame("7", 5, HERE) is None
-    assert table.accept_frame("8", 5, HERE) is None
+    assert is_new(table.accept_frame("7", 5, HERE))
+    assert is_new(table.accept_frame("8", 5, HERE))
 
 
 def test_a_restart_from_zero_is_accepted_and_clears_the_window(table: DeviceTable):
     for sequence in (0, 1, 2):
-        assert table.accept_frame("7", sequence, HERE) is None
+        assert is_new(table.accept_frame("7", sequence, HERE))
     for sequence in (0, 1, 2):
-        assert table.accept_frame("7", sequence, HERE) is None
-    assert table.accept_frame("7", 2, HERE) is not None
+        assert is_new(table.accept_frame("7", sequence, HERE))
+    assert not is_new(table.accept_frame("7", 2, HERE))
 
 
 def test_zero_right_behind_zero_is_a_retry(table: DeviceTable):
-    assert table.accept_frame("7", 0, HERE) is None
-    assert table.accept_frame("7", 0, HERE) is not None
+    assert is_new(table.accept_frame("7", 0, HERE))
+    assert not is_new(table.accept_frame("7", 0, HERE))
 
 
 def test_an_old_frame_does_not_block_its_number(table: DeviceTable, clock: FakeClock):
-    assert table.accept_frame("7", 0, HERE) is None
+    assert is_new(table.accept_frame("7", 0, HERE))
     clock.now = 31.0
-    assert table.accept_frame("7", 0, HERE) is None
+    assert is_new(table.accept_frame("7", 0, HERE))
 
 
 def test_a_frame_without_an_answer_may_come_again(table: DeviceTable):
     table.accept_frame("7", 4, HERE)
     table.forget_frame("7", 4)
-    assert table.accept_frame("7", 4, HERE) is None
+    assert is_new(table.accept_frame("7", 4, HERE))
 
 
 def test_failures_push_up_the_estimate_of_the_device_that_speaks_from_there(table: DeviceTable):
