@@ -9,8 +9,8 @@ frame of each sender at a time, and strangers have a small part of each batch.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edge_server.addresses import network
@@ -44,7 +44,8 @@ class _Bucket:
         return self.tokens >= 1
 
     def give_back(self) -> None:
-        self.tokens = min(self.burst, self.tokens + 1)
+        tokens = self.tokens + 1
+        self.tokens = tokens if tokens < self.burst else self.burst
 
     def floods(self, now: float) -> bool:
         """Count a frame that found no token; whether it is the FLOOD-th of this second."""
@@ -109,10 +110,27 @@ class Admission:
         """Whether any frame does."""
         return bool(self._turns[True] or self._turns[False])
 
-    def take(self, most: int) -> list[Frame]:
-        """The next frames, empty where none wait."""
+    def admit(self, frames: Sequence[Frame], most: int) -> tuple[list[Frame], Counter[str]]:
+        """Offer each of these, then take: the batch, and how many were refused for what. What known senders offer while
+        nothing waits need not wait either."""
         batch: list[Frame] = []
-        self._fill(batch, False, max(1, most // STRANGERS_PART))
+        refused: Counter[str] = Counter()
+        direct, known = len(frames) <= most and not self.waits, self._known
+        for frame in frames:
+            sender = known.get(frame[1]) if direct else None
+            if sender is not None and sender.tokens >= 1:  # more may have come since: those are for later
+                sender.tokens -= 1
+                batch.append(frame)
+                continue
+            refusal = self.offer(*frame)
+            if refusal is not None:
+                refused[refusal] += 1
+        return (self.take(most, batch) if self.waits else batch), refused
+
+    def take(self, most: int, batch: Sequence[Frame] = ()) -> list[Frame]:
+        """The next frames behind those of ``batch``, empty where none wait."""
+        batch = list(batch)
+        self._fill(batch, False, min(most, len(batch) + max(1, most // STRANGERS_PART)))
         self._fill(batch, True, most)
         return batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from semantic_codec.ber import BerEstimator
@@ -19,7 +19,7 @@ class RecentFrame:
 
     received: float
     reply: bytes | None = None
-    waiting: list[Any] = field(default_factory=list)
+    waiting: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class RememberedAnswer:
     ber: float
     classes: dict[str, int]
     version: int = 0
-    judged: set[str] = field(default_factory=set)
+    judged: frozenset[str] = frozenset()
 
 
 class DeviceState:
@@ -53,15 +53,17 @@ class DeviceState:
         A frame older than ``max_age`` seconds does not make its number a duplicate. Sequence 0 behind another number
         is a device that restarted: its window is cleared.
         """
-        earlier = self.frames.get(sequence)
-        if earlier is not None and now - earlier.received <= max_age:
-            if sequence != 0 or next(reversed(self.frames)) == 0:
-                return earlier, False
-            self.frames.clear()
-        self.frames.pop(sequence, None)
-        recent = self.frames[sequence] = RecentFrame(now)
-        if len(self.frames) > WINDOW:
-            self.frames.popitem(last=False)
+        frames = self.frames
+        earlier = frames.get(sequence)
+        if earlier is not None:
+            if now - earlier.received <= max_age:
+                if sequence != 0 or next(reversed(frames)) == 0:
+                    return earlier, False
+                frames.clear()
+            frames.pop(sequence, None)
+        recent = frames[sequence] = RecentFrame(now)
+        if len(frames) > WINDOW:
+            frames.popitem(last=False)
         return recent, True
 
     def evidence(self) -> BerEstimator:

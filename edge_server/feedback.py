@@ -58,7 +58,7 @@ class FeedbackJudge:
         correct = answer.classes[task] == true_class
         if task in answer.judged:
             return "repeated", Verdict(matched=True, correct=correct)
-        answer.judged.add(task)
+        answer.judged |= {task}
         self._devices.judge(device, correct)
         self._metrics.judged(answer.codec, task, answer.ber, correct)
         return "ok", Verdict(matched=True, correct=correct)

@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from edge_server.devices import DeviceState, DeviceTable, RecentFrame
 from edge_server.inference import Inference
@@ -23,7 +22,7 @@ from semantic_codec.frame import OPEN, FrameReader, FrameResult, WireCodec
 from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import KeyedFrameReader
 from semantic_codec.keyed_reply import encode_keyed_reply
-from semantic_codec.reply import REPLY_BYTES, Refusal, Reply, ReplyStatus, encode_reply
+from semantic_codec.reply import CLASSES, REPLY_BYTES, Refusal, Reply, ReplyStatus, encode_reply, pack_reply
 from weaklink.v1 import edge_pb2
 
 _REFUSALS = {
@@ -145,7 +144,7 @@ class Gateway:
     ):
         self._devices, self._inference, self._metrics = devices, inference, metrics
         self._keys, self._replay = keys, replay
-        self._served: dict[WireCodec, ServedCodec] = {}
+        self.serve({})
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -153,7 +152,7 @@ class Gateway:
 
     def serve(self, codecs: dict[WireCodec, ServedCodec]) -> None:
         """Take frames of these codecs from now on."""
-        self._served = codecs
+        self._served, self._identities = codecs, {id(codec) for codec in codecs}
 
     async def drain(self, timeout: float) -> None:
         """Take no more frames; wait until every frame taken is answered."""
@@ -177,19 +176,21 @@ class Gateway:
     def handle(self, results: Sequence[FrameResult], sources: Sequence[Source]) -> list[bool]:
         """Frames that were read, or could not be, from one door. Of each, whether it was welcome: taken, or the
         repetition of one that was."""
-        taken: dict[tuple, _Taken] = {}
+        taken: _Taken = {}
         welcome = [self._sort(result, source, taken) for result, source in zip(results, sources, strict=True)]
-        for (codec, level, erased), frames in taken.items():
+        for (_, level, erased), (codec, frames) in taken.items():
             self._submit(codec, level, erased, frames, sources[0].transport)
         return welcome
 
-    def _sort(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> bool:
+    def _sort(self, result: FrameResult, source: Source, taken: _Taken) -> bool:
         """Add a frame to be inferred to ``taken``, end any other. Whether it was welcome."""
-        if result.codec is not None and result.codec not in self._served:
+        _, header, codec, *_ = result
+        # Codecs are slow to compare; those that serve are these very objects, but for frames read before a reload.
+        if codec is not None and id(codec) not in self._identities and codec not in self._served:
             result = result._replace(outcome="unknown_codec")  # unloaded since it was read
-        if isinstance(result.header, KeyedHeader):
+        if isinstance(header, KeyedHeader):
             return self._sort_keyed(result, source, taken)
-        if result.header is not None and result.header.device in self._keys:
+        if header is not None and header.device in self._keys:
             # Else whoever knows a device's number could speak for it.
             self.count("not_keyed")
             return False
@@ -204,19 +205,19 @@ class Gateway:
             self._devices.failed_from(source)
         return False
 
-    def _sort_open(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> None:
+    def _sort_open(self, result: FrameResult, source: Source, taken: _Taken) -> None:
         device = str(result.header.device)
         state, recent, is_new = self._devices.accept_frame(device, result.header.sequence, source)
         if is_new:
-            _take(result, device, state, _Asked(source, result.header.device, None, recent), taken)
+            _take(result, device, state, (source, result.header.device, None, recent), taken)
             return
         self.count("duplicate")
         if recent.reply is None:
-            recent.waiting.append(source)
+            recent.waiting += (source,)
         else:
             source.send(recent.reply)
 
-    def _sort_keyed(self, result: FrameResult, source: Source, taken: dict[tuple, _Taken]) -> bool:
+    def _sort_keyed(self, result: FrameResult, source: Source, taken: _Taken) -> bool:
         """What is not authentic gets no reply, nor does a replay: whoever sent it may be anybody."""
         header, key = result.header, self._keys.get(result.header.device)
         if result.codec is None or key is None:
@@ -231,100 +232,90 @@ class Gateway:
             return False
         device = str(header.device)
         self._devices.heard(device, source)
-        _take(result, device, self._devices.open(device), _Asked(source, header.device, key, None), taken)
+        _take(result, device, self._devices.open(device), (source, header.device, key, None), taken)
         return True
 
     def _submit(
-        self, codec: WireCodec, level: int, erased: tuple[tuple[int, int], ...], frames: _Taken, transport: str
+        self, codec: WireCodec, level: int, erased: tuple[tuple[int, int], ...], frames: list[tuple], transport: str
     ) -> None:
         """Have accepted frames' payloads inferred."""
-        count = len(frames.asked)
-        self.count("ok", count)
-        self.begin(count)
+        self.count("ok", len(frames))
+        self.begin(len(frames))
+        payloads, bers, devices, sequences, asked = zip(*frames)
         group = Group(
-            transport,
-            self._answer,
-            self._served[codec],
-            level,
-            b"".join(frames.payloads),
-            frames.bers,
-            edge_pb2.BER_SOURCE_ESTIMATED,
-            frames.devices,
-            frames.sequences,
-            frames.asked,
-            erased=erased,
-        )
+            transport, self._answer, self._served[codec], level, b"".join(payloads), bers, edge_pb2.BER_SOURCE_ESTIMATED,
+            devices, sequences, asked, erased=erased,
+        )  # fmt: skip
         self._inference.submit_group(group)
 
     def _answer(self, group: Group) -> None:
         """Reply to frames whose inference ended."""
         try:
-            for (source, device, key, recent), reply, sequence in zip(group.items, _replies(group), group.sequences):
-                if key is not None:
-                    source.send(encode_keyed_reply(reply, device, key))
-                    continue
-                recent.reply = data = encode_reply(reply, device)
-                if group.error is not None:
-                    self._devices.forget_frame(str(device), sequence)
-                source.send(data)
-                for other in recent.waiting:
-                    other.send(data)
-                recent.waiting.clear()
+            if group.error is None:
+                self._answer_each(group)
+            else:
+                self._refuse_each(group)
         finally:
             self.end(group.images)
 
+    def _answer_each(self, group: Group) -> None:
+        """A frame names one codec; its reply has room for the first task only."""
+        advised = group.served.advice.level
+        best = next(iter(group.answer.tasks.values()))
+        for asked, sequence, ber, (index, confidence) in zip(group.items, group.sequences, group.bers, best):
+            source, device, key, recent = asked
+            if key is None and index < CLASSES:
+                _reply_open(asked, pack_reply(device, sequence, index, min(confidence, 1.0), advised(ber)))
+            else:
+                _reply(asked, Reply(sequence, index, min(confidence, 1.0), advised(ber)))
 
-class _Asked(NamedTuple):
-    """Whose frame is inferred: of keyed mode ``key`` is set, of open mode ``recent``."""
-
-    source: Source
-    device: int
-    key: DeviceKey | None
-    recent: RecentFrame | None
-
-
-@dataclass(slots=True)
-class _Taken:
-    """Frames of one codec and level."""
-
-    payloads: list[bytes] = field(default_factory=list)
-    bers: list[float] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
-    sequences: list[int] = field(default_factory=list)
-    asked: list[_Asked] = field(default_factory=list)
+    def _refuse_each(self, group: Group) -> None:
+        error, status, why = group.error, ReplyStatus.REFUSED, Refusal.OTHER
+        if isinstance(error, QueueFull | Unavailable):
+            status, why = ReplyStatus.BUSY, 0
+        elif isinstance(error, DeadlineExceeded):
+            why = Refusal.TOO_LATE
+        for asked, device, sequence in zip(group.items, group.devices, group.sequences):
+            _reply(asked, Reply(sequence, why, status=status))
+            if asked[2] is None:
+                self._devices.forget_frame(device, sequence)
 
 
-def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: dict[tuple, _Taken]) -> None:
+_Asked = tuple[Source, int, DeviceKey | None, RecentFrame | None]
+"""Who asked: source and device; in keyed mode the key, in open mode what is remembered of the frame."""
+_Taken = dict[tuple, tuple[WireCodec, list[tuple]]]
+"""Accepted frames by the identity of their codec, level and erasures: payload, BER, device, sequence and who asked."""
+
+
+def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: _Taken) -> None:
     """Add an accepted frame to those of its kind, once its pilot has told of the link."""
+    _, header, codec, payload, erased, pilot_bits, pilot_errors = result
     estimator = state.evidence()
-    estimator.update(result.pilot_errors, result.pilot_bits)
-    kind = result.codec, result.header.level, result.erased
+    estimator.update(pilot_errors, pilot_bits)
+    kind = id(codec), header.level, erased
     frames = taken.get(kind)
     if frames is None:
-        frames = taken[kind] = _Taken()
-    frames.payloads.append(result.payload)
-    frames.bers.append(estimator.mean)
-    frames.devices.append(device)
-    frames.sequences.append(result.header.sequence)
-    frames.asked.append(asked)
+        frames = taken[kind] = codec, []
+    frames[1].append((payload, estimator.mean, device, header.sequence, asked))
+
+
+def _reply(asked: _Asked, reply: Reply) -> None:
+    source, device, key, _ = asked
+    if key is None:
+        _reply_open(asked, encode_reply(reply, device))
+    else:
+        source.send(encode_keyed_reply(reply, device, key))
+
+
+def _reply_open(asked: _Asked, data: bytes) -> None:
+    """Also to whoever repeated the frame meanwhile, or will."""
+    source, _, _, recent = asked
+    recent.reply = data
+    source.send(data)
+    for other in recent.waiting:
+        other.send(data)
+    recent.waiting = ()
 
 
 def _refusal(result: FrameResult) -> Reply:
     return Reply(result.header.sequence, _REFUSALS[result.outcome], status=ReplyStatus.REFUSED)
-
-
-def _replies(group: Group) -> Iterator[Reply]:
-    """A frame names one codec; its reply has room for the first task only."""
-    error, answered = group.error, ReplyStatus.ANSWERED
-    if error is None:
-        level = group.served.advice.level
-        best = next(iter(group.answer.tasks.values()))
-        for sequence, ber, (index, confidence) in zip(group.sequences, group.bers, best):
-            yield Reply(sequence, index, min(confidence, 1.0), level(ber), answered)
-        return
-    if isinstance(error, QueueFull | Unavailable):
-        status, why = ReplyStatus.BUSY, 0
-    else:
-        status, why = ReplyStatus.REFUSED, Refusal.TOO_LATE if isinstance(error, DeadlineExceeded) else Refusal.OTHER
-    for sequence in group.sequences:
-        yield Reply(sequence, why, status=status)

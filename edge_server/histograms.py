@@ -25,6 +25,12 @@ class Observations:
         self.counts = [0] * (len(bounds) + 1)  # the last beyond all bounds
         self.sum = 0.0
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        bounds, counts = self._bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.sum += value
+
     def observe(self, value: float, times: int = 1) -> None:
         self.counts[bisect_left(self._bounds, value)] += times
         self.sum += value * times

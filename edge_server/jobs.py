@@ -100,11 +100,11 @@ class Group:
     served: ServedCodec
     level: int
     bitstream: bytes
-    bers: list[float]
+    bers: Sequence[float]
     ber_source: int
-    devices: list[str]
-    sequences: list[int]
-    items: list[Any]
+    devices: Sequence[str]
+    sequences: Sequence[int]
+    items: Sequence[Any]
     deadline: float | None = None
     traceparent: str = ""
     caller: str = ""
@@ -123,7 +123,9 @@ class Group:
 
     @property
     def holders(self) -> Sequence[str]:
-        return [device or self.caller for device in self.devices] if self.request is not None else ()
+        if self.request is None:
+            return ()
+        return self.devices if all(self.devices) else [device or self.caller for device in self.devices]
 
     def abandon(self, now: float) -> None:
         """As :meth:`Job.abandon`."""

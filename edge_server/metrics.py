@@ -92,9 +92,7 @@ class Metrics:
         return totals
 
     def observe_all(self, metric: LoopHistogram, values: Iterable[float], *labels: str) -> None:
-        seen = metric.labels(*labels)
-        for value in values:
-            seen.observe(value)
+        metric.labels(*labels).observe_all(values)
 
     def observe_stages(self, queue: float, decode: float, tail: float, total: float, requests: int = 1) -> None:
         """Seconds per stage of answered requests."""

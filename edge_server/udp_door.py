@@ -18,6 +18,7 @@ from edge_server.sockets import join
 
 READ_BATCH = 256  # frames of a turn of the event loop, and of a pass of the search
 MOST_REPLIES = 4096  # that may wait for room in the socket
+MOST_SENDERS = 8192  # at hand; any other is made anew
 LOOK_S = 1.0  # how often the kernel's drops are counted and blocks end
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,9 @@ class UdpDoor:
         executor: Executor,
         admission: Admission,
         clock: Callable[[], float],
-        batches: bool = True,
     ):
         self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
-        self._blocks, self._batches = Blocks(clock), batches
+        self._blocks = Blocks(clock)
         admission.on_flood = self._block
         self._socket: socket.socket | None = None
         self._datagrams: Datagrams | None = None
@@ -59,22 +59,24 @@ class UdpDoor:
         self._turning = False
         self._damaged: list[Frame] = []
         self._searching: asyncio.Task | None = None
+        self._senders: dict[Address, Sender] = {}
         self._replies: list[tuple[bytes, Address]] = []
         self._waits_for_room = False
 
     async def open(self, sock: socket.socket) -> None:
         """Listen on a bound socket."""
-        self._socket, self._filter, self._datagrams = sock, KernelFilter(sock), Datagrams(sock, self._batches)
+        self._socket, self._filter, self._datagrams = sock, KernelFilter(sock), Datagrams(sock)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
         self._look()
 
     def send(self, reply: bytes, address: Address) -> None:
         """Soon, with others."""
-        if not self._replies:
+        replies = self._replies
+        if not replies:
             self._loop.call_soon(self._flush)
-        if len(self._replies) < MOST_REPLIES:
-            self._replies.append((reply, address))
+        if len(replies) < MOST_REPLIES:
+            replies.append((reply, address))
 
     def close(self) -> None:
         if self._looking is not None:
@@ -92,17 +94,23 @@ class UdpDoor:
         if self._gateway.draining:
             self._gateway.count("draining", len(received))
             return
-        for data, address in received:
-            refusal = self._admission.offer(data, address)
-            if refusal is not None:
-                self._gateway.count(refusal)
+        most = 0 if self._turning or len(self._damaged) >= READ_BATCH else READ_BATCH
+        frames, refused = self._admission.admit(received, most)
+        for outcome, count in refused.items():
+            self._gateway.count(outcome, count)
+        if frames:
+            self._read(frames)
         if not self._turning:
-            self._turn()
+            self._turn_again()
 
     def _turn(self) -> None:
         """Read a batch of what waits, unless as much waits for the search."""
         if len(self._damaged) < READ_BATCH:
             self._read(self._admission.take(READ_BATCH))
+        self._turn_again()
+
+    def _turn_again(self) -> None:
+        """Soon, where more waits."""
         waits = self._admission.waits and len(self._damaged) < READ_BATCH
         if waits != self._turning:
             self._turning = waits
@@ -128,10 +136,19 @@ class UdpDoor:
         self._handle(frames, results)
 
     def _handle(self, frames: Sequence[Frame], results: Sequence) -> None:
-        welcome = self._gateway.handle(results, [Sender(self, address) for _, address in frames])
-        for (_, address), is_welcome in zip(frames, welcome):
+        senders = [self._sender(address) for _, address in frames]
+        welcome = self._gateway.handle(results, senders)
+        for sender, is_welcome in zip(senders, welcome):
             if is_welcome:
-                self._admission.welcome(address)
+                self._admission.welcome(sender.address)
+
+    def _sender(self, address: Address) -> Sender:
+        sender = self._senders.get(address)
+        if sender is None:
+            if len(self._senders) >= MOST_SENDERS:
+                self._senders.clear()
+            sender = self._senders[address] = Sender(self, address)
+        return sender
 
     async def _search(self) -> None:
         try:

@@ -303,8 +303,7 @@ class FrameReader:
 
     def _judge(self, format: _Format, block: bytes, payload: bytes, errors: int) -> FrameResult:
         """The result of a whole frame whose header is known for certain, good or not."""
-        header = self._unpack(block)
-        codec = self._matching(block)
+        header, codec = self._unpack(block), self._matching(block)
         if header.version != self.mode.version:
             outcome = "unknown_version"
         elif header.codec not in self._codecs:

@@ -147,7 +147,7 @@ class BlockCoder:
     def encode(self, block: bytes) -> bytes:
         """coded_bits / 8 bytes of info_bits / 8 bytes."""
         coded = 0
-        for sums, byte in zip(self._sums, block, strict=True):
+        for sums, byte in zip(self._sums, block):
             coded ^= sums[byte]
         return coded.to_bytes(self._coded_bytes, "big")
 

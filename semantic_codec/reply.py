@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -86,6 +86,10 @@ class Reply:
             )
 
 
+CLASSES = 1 << 10
+"""That the class field can tell apart."""
+
+
 def encode_reply(reply: Reply, device: int) -> bytes:
     """18 bytes for the device. InvalidRequest: the device is not a number of 16 bits."""
     check_range("device", device, 16)
@@ -103,9 +107,8 @@ def pack_reply(
 ) -> bytes:
     """As `encode_reply`, of values that are known to fit their fields."""
     advice = NO_ADVICE if advice_level is None else advice_level
-    packed = status << 36 | sequence << 24 | class_index << 14 | int(confidence * 63 + 0.5) << 8 | advice
-    block = with_check((OPEN_MODE << 38 | packed).to_bytes(FIELD_BYTES, "big"), _start(device))
-    return _coder().encode(block)
+    packed = OPEN_MODE << 38 | status << 36 | sequence << 24 | class_index << 14 | int(confidence * 63 + 0.5) << 8 | advice
+    return _coder().encode(with_check(packed.to_bytes(FIELD_BYTES, "big"), _start(device)))
 
 
 def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: HeaderCode | None = None) -> Reply | None:
@@ -159,6 +162,7 @@ def _known_bits(sequences: Iterable[int]) -> np.ndarray:
     return np.array(rows)
 
 
+@lru_cache(maxsize=4096)
 def _start(device: int) -> int:
     return check_start(device.to_bytes(2, "big"))
 

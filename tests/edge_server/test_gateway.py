@@ -298,3 +298,15 @@ async def test_feedback_reaches_what_a_frame_asked(bundle_root: Path, bundle: Bu
         index = read_reply(await device.reply(), device=7).class_index
         verdict = await stub.Feedback(edge_pb2.FeedbackRequest(device="7", sequence=12, true_class=index))
         assert verdict.matched and verdict.correct
+
+
+async def test_a_system_without_calls_for_many_datagrams_serves_too(
+    bundle_root: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edge_server.datagrams._library", lambda: None)
+    async with running(bundle_root) as (server, at), radio(at["udp"]) as device:
+        for sequence in range(20):
+            device.send(frame(bundle, sequence, level=sequence % 3))
+        replies = [read_reply(await device.reply(), device=7) for _ in range(20)]
+        assert {reply.sequence for reply in replies} == set(range(20))
+        assert {reply.status for reply in replies} == {ReplyStatus.ANSWERED}
