@@ -243,8 +243,8 @@ class Gateway:
         self.begin(len(frames))
         payloads, bers, devices, sequences, asked = zip(*frames)
         group = Group(
-            transport, self._answer, self._served[codec], level, b"".join(payloads), bers, edge_pb2.BER_SOURCE_ESTIMATED,
-            devices, sequences, asked, erased=erased,
+            transport, self._answer, self._served[codec], level, edge_pb2.BER_SOURCE_ESTIMATED, payloads, bers, devices,
+            sequences, asked, erased,
         )  # fmt: skip
         self._inference.submit_group(group)
 

@@ -68,13 +68,13 @@ class Grouping:
                     done,
                     served,
                     level.number,
-                    b"".join([request.bitstream for request, _ in found]),
-                    [served.blind_ber if ber is None else ber for _, ber in found],
                     source,
+                    [request.bitstream for request, _ in found],
+                    [served.blind_ber if ber is None else ber for _, ber in found],
                     [request.device for request, _ in found],
                     [request.sequence for request, _ in found],
                     [request.request_id for request, _ in found],
-                    deadline,
+                    deadline=deadline,
                 )
             )
         return groups, alone

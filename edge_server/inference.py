@@ -81,8 +81,8 @@ class Inference:
 
     def submit_group(self, group: Group) -> list[Group]:
         """As :meth:`submit`, of images that the door has checked: names, the level's length, and whom the caller may
-        speak for. What there is no room for leaves as a group of its own, as does what is more than one batch. Returns
-        the groups that are to end."""
+        speak for. What there is no room for leaves as a group of its own, as does what is more than one batch; what
+        comes with others of its kind joins them. Returns the groups that are to end."""
         group.received = self._clock()
         if group.deadline is None:
             group.deadline = group.received + self._deadline_s
@@ -97,9 +97,7 @@ class Inference:
             group if end - begin == group.images else group.pick(range(begin, end))
             for begin, end in pairwise(sorted(cuts))
         ]
-        for part in parts:
-            self._put(part)
-        return [part for part in parts if part.error is None]
+        return [part for part in parts if self._put(part)]
 
     def gone(self, transport: str) -> None:
         """A caller went away before its request was whole."""
@@ -114,7 +112,7 @@ class Inference:
         self._leave(job)
         if job.served is not None:
             job.served.statistics.ended(job)
-        if job.request is not None:
+        if job.entered:
             job.served.leave()
         transport = job.transport if isinstance(job, Group) else job.call.transport
         try:
@@ -130,26 +128,18 @@ class Inference:
         except Exception:  # a transport that fails to take its answer must not stop the others
             log.exception("an answer could not be delivered over %s", transport)
 
-    def _put(self, group: Group) -> None:
-        served = group.served
-        group.request = EngineRequest(
-            served.name,
-            served.version,
-            group.level,
-            group.bitstream,
-            0.0,
-            group.erased,
-            served.task_names,
-            1,
-            served.revision,
-            tuple(group.bers),
-        )
-        served.in_flight += 1
+    def _put(self, group: Group) -> bool:
+        """Whether it will end as a group of its own."""
+        group.entered = True
+        group.served.in_flight += 1
         try:
-            self._scheduler.put(group)
+            if self._scheduler.put_group(group):
+                group.served.in_flight -= 1  # part of another one now
+                return False
         except WeaklinkError as error:
             group.error = error
             self.finish(group)
+        return group.error is None
 
     def _enter_group(self, group: Group) -> Group | None:
         """What :meth:`_enter` lets in, the rest of each device having ended; None for nothing."""
@@ -240,19 +230,18 @@ class Inference:
         return served.blind_ber
 
     def _account(self, job: Job | Group) -> None:
-        metrics, request, answer = self._metrics, job.request, job.answer
+        metrics, served, answer = self._metrics, job.served, job.answer
         metrics.observe_stages(
             job.started - job.received, answer.decode_s, answer.tail_s, job.finished - job.received, job.images
         )
-        bers = request.bers or (request.ber,)
         if job.ber_source == edge_pb2.BER_SOURCE_ESTIMATED:
-            metrics.observe_all(metrics.estimated_ber, bers, request.codec)
+            metrics.observe_all(metrics.estimated_ber, job.bers, served.name)
         best = {}
         for task, top in answer.tasks.items():
             best[task], confidences = zip(*top[:: len(top) // job.images])
-            metrics.observe_all(metrics.confidence, confidences, request.codec, task)
-        codec, version, remember = request.codec, request.version, self._devices.remember
-        for device, sequence, ber, *classes in zip(job.devices, job.sequences, bers, *best.values()):
+            metrics.observe_all(metrics.confidence, confidences, served.name, task)
+        codec, version, remember = served.name, served.version, self._devices.remember
+        for device, sequence, ber, *classes in zip(job.devices, job.sequences, job.bers, *best.values()):
             if device:
                 remember(device, sequence, RememberedAnswer(codec, ber, dict(zip(best, classes)), version))
 

@@ -62,6 +62,11 @@ class Job:
         return 1
 
     @property
+    def entered(self) -> bool:
+        """Whether its codec counts it as in flight."""
+        return self.request is not None
+
+    @property
     def holders(self) -> Sequence[str]:
         return (self.holder,) if self.holder else ()
 
@@ -72,6 +77,10 @@ class Job:
     @property
     def sequences(self) -> Sequence[int]:
         return (self.call.sequence,)
+
+    @property
+    def bers(self) -> Sequence[float]:
+        return (self.request.ber,)
 
     def jobs(self) -> Iterable[Job]:
         """Each image's; see :meth:`Group.jobs`."""
@@ -85,31 +94,35 @@ class Job:
             self.deadline = 0.0
 
 
+MERGED_S = 0.003
+"""Groups of one kind that come within this become one: a batch is then formed of few, however they trickle in."""
+
+
 @dataclass(slots=True, eq=False)
 class Group:
     """Images of one codec and level that are queued, computed and answered together, at a fraction of the cost of as
-    many jobs. ``done(group)`` is called once for each group that it was split into, with ``answer`` or ``error`` set.
+    many jobs. Groups may be split and merged on their way: ``done(group)`` is called for each that comes to its end, with
+    ``answer`` or ``error`` set, and each image is in one of them.
 
-    ``bitstream``: the images' payloads one after the other, whole ones of the level; ``bers``, ``devices``,
-    ``sequences`` and ``items``, what the transport wants to have back, of each image. All tasks are run for their best
-    class. ``erased``: of each image. ``caller``: who holds the places of images of no device.
+    ``payloads``: whole ones of the level; ``items``: what the transport wants to have back of each image; ``erased``: of
+    each image; ``caller``: who holds the places of images of no device. All tasks are run for their best class.
     """
 
     transport: str
     done: Callable[[Group], None]
     served: ServedCodec
     level: int
-    bitstream: bytes
-    bers: Sequence[float]
     ber_source: int
+    payloads: Sequence[bytes]
+    bers: Sequence[float]
     devices: Sequence[str]
     sequences: Sequence[int]
     items: Sequence[Any]
+    erased: tuple[tuple[int, int], ...] = ()
     deadline: float | None = None
     traceparent: str = ""
     caller: str = ""
-    erased: tuple[tuple[int, int], ...] = ()
-    request: EngineRequest | None = None
+    entered: bool = False
     received: float = 0.0
     started: float = 0.0
     finished: float = 0.0
@@ -122,8 +135,16 @@ class Group:
         return len(self.bers)
 
     @property
+    def request(self) -> EngineRequest:
+        served = self.served
+        return EngineRequest(
+            served.name, served.version, self.level, b"".join(self.payloads), 0.0, self.erased, served.task_names, 1,
+            served.revision, tuple(self.bers),
+        )  # fmt: skip
+
+    @property
     def holders(self) -> Sequence[str]:
-        if self.request is None:
+        if not self.entered:
             return ()
         return self.devices if all(self.devices) else [device or self.caller for device in self.devices]
 
@@ -136,21 +157,26 @@ class Group:
 
     def pick(self, rows: Sequence[int]) -> Group:
         """A group of these images, its end still to come."""
-        size = len(self.bitstream) // len(self.bers)
-        return replace(
-            self,
-            bitstream=b"".join(self.bitstream[row * size : row * size + size] for row in rows),
-            bers=[self.bers[row] for row in rows],
-            devices=[self.devices[row] for row in rows],
-            sequences=[self.sequences[row] for row in rows],
-            items=[self.items[row] for row in rows],
-        )
+        picked = {name: [getattr(self, name)[row] for row in rows] for name in _COLUMNS}
+        return replace(self, **picked)
+
+    def takes_in(self, other: Group, most: int) -> bool:
+        """Merge ``other`` into this group, at whose end it is: false where they differ in kind, are ``most`` images or
+        more together, or did not come at one time."""
+        if (
+            self.images + other.images > most
+            or other.received - self.received > MERGED_S
+            or any(getattr(self, name) != getattr(other, name) for name in _KIND)
+        ):
+            return False
+        for name in _COLUMNS:
+            setattr(self, name, [*getattr(self, name), *getattr(other, name)])
+        return True
 
     def jobs(self) -> Iterable[Job]:
         """Each image as if it had come alone."""
-        served, size = self.served, len(self.bitstream) // len(self.bers)
-        for row, (ber, device, sequence) in enumerate(zip(self.bers, self.devices, self.sequences)):
-            payload = self.bitstream[row * size : row * size + size]
+        served, each = self.served, zip(self.payloads, self.bers, self.devices, self.sequences)
+        for row, (payload, ber, device, sequence) in enumerate(each):
             call = Call(
                 self.transport, payload, served.name, served.version, self.level, erased=self.erased, device=device,
                 sequence=sequence, deadline=self.deadline, traceparent=self.traceparent,
@@ -168,3 +194,7 @@ class Group:
             return None
         tasks = {task: best[row : row + 1] for task, best in self.answer.tasks.items()}
         return replace(self.answer, tasks=tasks)
+
+
+_COLUMNS = ("payloads", "bers", "devices", "sequences", "items")
+_KIND = ("served", "level", "erased", "transport", "done", "ber_source", "traceparent", "caller")

@@ -91,7 +91,7 @@ class Scheduler:
         self._tasks = [asyncio.get_running_loop().create_task(self._run(lane)) for lane in self._lanes]
 
     def put(self, job: Job | Group) -> None:
-        """QueueFull beyond the bound; Unavailable while draining. A group of at most ``limits.batch`` images."""
+        """QueueFull beyond the bound; Unavailable while draining."""
         if self._draining:
             raise shutting_down()
         if self._depth + job.images > self._limits.queue:
@@ -103,6 +103,16 @@ class Scheduler:
         self._depth += job.images
         self._queue.append(job)
         self._work.set()
+
+    def put_group(self, group: Group) -> bool:
+        """As :meth:`put`, of at most ``limits.batch`` images. Whether they were merged into the last group that waits."""
+        last = self._queue[-1] if self._queue else None
+        fits = self._depth + group.images <= self._limits.queue and not self._draining
+        if fits and isinstance(last, Group) and last.takes_in(group, self._limits.batch):
+            self._depth += group.images
+            return True
+        self.put(group)
+        return False
 
     async def drain(self, timeout: float) -> None:
         """Take nothing new and finish what is queued; what is left after ``timeout`` seconds ends as Unavailable."""

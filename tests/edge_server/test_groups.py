@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine, EngineRequest
 from edge_server.inference import Inference, outcome
-from edge_server.jobs import Call, Group, Job
+from edge_server.jobs import MERGED_S, Call, Group, Job
 from edge_server.lanes import LocalLane
 from edge_server.metrics import Metrics
 from edge_server.repository import load_repository
@@ -46,6 +46,7 @@ class Rig:
         )
         self.inference.connect(self.scheduler)
         self.ended: list[Group | Job] = []
+        self.done = self.ended.append
 
     def group(self, bitstreams: np.ndarray, level: int = 2, devices: list[str] | None = None, **changes) -> Group:
         count, size = len(bitstreams), LEVELS[level] // 8
@@ -54,9 +55,10 @@ class Rig:
             "ber_source": edge_pb2.BER_SOURCE_ESTIMATED,
             "devices": devices or [f"d{row}" for row in range(count)],
             "sequences": list(range(count)),
+            "payloads": [bits[:size].tobytes() for bits in bitstreams],
             "items": list(range(count)),
         }
-        return Group("test", self.ended.append, self.served, level, bitstreams[:, :size].tobytes(), **(given | changes))
+        return Group("test", self.done, self.served, level, **(given | changes))
 
     async def finish(self, images: int) -> None:
         self.scheduler.start()
@@ -163,3 +165,32 @@ async def test_a_group_takes_its_place_in_a_batch_among_single_images(bundle_roo
         assert form_batch(queue, 0.0, Limits(100, 13)) == (queue[:3], [])
         assert form_batch(queue, 0.0, Limits(100, 12)) == (queue[:2], [])
         assert form_batch(queue, 2.0, Limits(100, 12)) == ([], queue)
+
+
+async def test_groups_that_trickle_in_become_one(bundle_root: Path, bitstreams: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("edge_server.jobs.MERGED_S", 30.0)
+    async with rig(bundle_root, Limits(queue=100, batch=16)) as it:
+        for first in range(0, 12, 3):
+            it.inference.submit_group(it.group(bitstreams[first : first + 3], items=list(range(first, first + 3))))
+        it.inference.submit_group(it.group(bitstreams[12:15], level=1, items=[12, 13, 14]))
+        it.inference.submit_group(it.group(bitstreams[15:17], level=1, items=[15, 16], erased=((0, 4),)))
+        it.inference.submit_group(it.group(bitstreams[17:18], level=1, items=[17], erased=((0, 4),)))
+        assert it.scheduler.depth == 18 and it.served.in_flight == 3
+        await it.finish(18)
+        assert [job.items for job in it.ended] == [list(range(12)), [12, 13, 14], [15, 16, 17]]
+        assert it.batches == [15, 3] and it.outcomes() == {"ok": 18} and it.served.in_flight == 0
+        size = [LEVELS[2] // 8] * 12 + [LEVELS[1] // 8] * 6
+        for row, job in enumerate(it.observed):
+            payload, erased = bitstreams[row, : size[row]].tobytes(), ((0, 4),) if row > 14 else ()
+            alone = it.engine.infer([EngineRequest("toy", 2, job.call.level, payload, job.request.ber, erased, revision=it.served.revision)])[0]
+            assert job.answer.tasks["shape"][0][0] == alone.tasks["shape"][0][0] and job.call.erased == erased
+
+
+async def test_groups_that_came_at_different_times_stay_apart(bundle_root: Path, bitstreams: np.ndarray):
+    async with rig(bundle_root) as it:
+        early, late = it.group(bitstreams[:2]), it.group(bitstreams[:2])
+        early.received, late.received = 1.0, 1.0 + 2 * MERGED_S
+        assert not early.takes_in(late, 64) and early.images == 2
+        late.received = 1.0
+        assert not early.takes_in(late, 3)
+        assert early.takes_in(late, 4) and early.images == 4
