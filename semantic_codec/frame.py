@@ -186,8 +186,7 @@ class FrameReader:
         self._formats = {size: _Format(size, sorted(prefixes[size]), layout, self.mode) for size in sorted(prefixes)}
         # Compiles or loads the kernels now, so that the first frame need not wait for it.
         self._code.decode(np.zeros((1, self.mode.header_bits)))
-        self._near.decode(np.zeros((1, self.mode.header_bytes), np.uint8))
-        self._near.unmix(np.zeros((1, self.mode.header_bytes), np.uint8), np.arange(self.mode.header_bits))
+        self._near.warm_up()
 
     @property
     def sizes(self) -> tuple[int, ...]:

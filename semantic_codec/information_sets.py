@@ -41,6 +41,11 @@ class NearDecoder:
             self._inverses = np.stack([_table(*found, code.coded_bits) for found in code.information_sets(SETS)])
             self._generator = _words(_nibble_sums(code.matrix.astype(np.uint8)))
 
+    def warm_up(self) -> None:
+        """Have the kernels compiled or loaded, for arrays as frames are read from: of bytes, so not to be written to."""
+        frame = np.frombuffer(bytes(self.code.coded_bits // 8), np.uint8).reshape(1, -1)
+        self.decode(self.unmix(frame, np.arange(self.code.coded_bits))[0])
+
     def unmix(self, frames: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Headers uint8 (B, header bytes) and payloads uint8 (B, bytes) of frames uint8 (B, size).
 
