@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
+from edge_server.cores import usable_cores
 from edge_server.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from semantic_codec.errors import ConfigError
 
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
     engines: int = Field(
         1, ge=0, le=64, description="processes that run the networks, restarted when they die; 0: the server's own"
     )
-    threads: int = Field(0, ge=0, le=256, description="compute threads of each; 0: the cores shared out among them")
+    threads: int = Field(0, ge=0, le=256, description="compute threads of each; 0: all cores but one, shared out among them")
     max_batch: int = Field(64, ge=1, le=4096, description="images in one batch")
     queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")
     stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
@@ -118,8 +119,9 @@ class Settings(BaseSettings):
 
     @property
     def compute_threads(self) -> int:
-        cores = os.cpu_count() or 1
-        return self.threads or max(1, cores // self.engines if self.engines else cores - 1)
+        """One core is left to the event loop: where threads of an engine have to share theirs with it, the others wait for
+        them in the middle of each layer."""
+        return self.threads or max(1, (usable_cores() - 1) // max(1, self.engines))
 
 
 def build_parser() -> argparse.ArgumentParser:
