@@ -11,7 +11,6 @@ from benchmarks.codecs import command, rows
 from benchmarks.codecs.plots import pareto
 from benchmarks.codecs.rows import seed_means, taken_over
 from benchmarks.codecs.tables import markdown
-from benchmarks.latency_tables import BEGIN, END
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.contest import Contest
 from codec_training import export, train
@@ -28,7 +27,7 @@ def few(monkeypatch):
 
 def test_a_run_on_few_images_goes_on_where_it_was(few, tmp_path, monkeypatch, capsys):
     path, page = tmp_path / "codecs.json", tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    page.write_text("before\n<!-- tables -->\n<!-- end of tables -->\nafter\n")
     arguments = ["--codecs", "digits", "cifar100_semanticnn_mobilenet", "--quick", "--images", "60", "--threads", "1", "--runs", str(tmp_path)]
     arguments += ["--json", str(path), "--docs", str(page), "--plots", str(tmp_path)]
     assert command.main(arguments) == 0

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.latency_tables import BEGIN, END
 from benchmarks.rivals import command
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.code_rows import repeated_bit
@@ -34,7 +33,7 @@ def contest():
 def test_a_run_on_few_images_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "CONDITIONS", (Condition("bsc", 0.0), Condition("bsc", 0.1), Condition("erasures", erased=0.2)))
     path, page = tmp_path / "rivals.json", tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    page.write_text("before\n<!-- tables -->\n<!-- end of tables -->\nafter\n")
     arguments = ["--bundles", "digits", "--images", "60", "--validation-images", "50", "--draws", "1", "--threads", "1", "--json", str(path)]
     arguments += ["--runs", str(tmp_path), "--docs", str(page), "--plot", str(tmp_path / "plot.png")]
     assert command.main(arguments) == 0
