@@ -22,12 +22,12 @@ _POLL_MS = 100
 # struct epoll_event is packed on x86-64 only.
 _EVENT_BYTES, _DATA_AT = (12, 4) if platform.machine() == "x86_64" else (16, 8)
 _library = ctypes.CDLL(None)
-_send, _recv, _wait, _clock = _library.send, _library.recv, _library.epoll_wait, _library.clock_gettime
-_send.argtypes = _recv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_send.restype = _recv.restype = ctypes.c_ssize_t
+send, _recv, _wait, _clock = _library.send, _library.recv, _library.epoll_wait, _library.clock_gettime
+send.argtypes = _recv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+send.restype = _recv.restype = ctypes.c_ssize_t
 _wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 _clock.argtypes = [ctypes.c_int, ctypes.c_void_p]
-_MONOTONIC, _DONT_WAIT = time.CLOCK_MONOTONIC, socket.MSG_DONTWAIT
+_MONOTONIC, DONT_WAIT = time.CLOCK_MONOTONIC, socket.MSG_DONTWAIT
 
 
 def run(address: tuple[str, int], frames: np.ndarray, seconds: float, warm_up_s: float) -> Load:
@@ -72,7 +72,7 @@ def _exchange(poll, descriptors, frames, begin, end, latencies):
                 if now - sent[device] > LOST_S * 1e9:
                     lost += sent[device] > 0
                     sent[device] = _now(spec)
-                    _send(descriptors[device], frames[device, following[device]].ctypes.data, size, 0)
+                    send(descriptors[device], frames[device, following[device]].ctypes.data, size, 0)
                     following[device] = (following[device] + 1) % count
             looked = now
         ready = _wait(poll, events.ctypes.data, devices, _POLL_MS)
@@ -80,14 +80,14 @@ def _exchange(poll, descriptors, frames, begin, end, latencies):
             at = place * _EVENT_BYTES + _DATA_AT
             descriptor = np.int64(events[at]) | np.int64(events[at + 1]) << 8 | np.int64(events[at + 2]) << 16
             device = device_of[descriptor]
-            if _recv(descriptor, reply.ctypes.data, len(reply), _DONT_WAIT) < 0:
+            if _recv(descriptor, reply.ctypes.data, len(reply), DONT_WAIT) < 0:
                 continue
             now = _now(spec)
             if begin <= now < end and answered < len(latencies):
                 latencies[answered] = now - sent[device]
                 answered += 1
             sent[device] = now
-            _send(descriptor, frames[device, following[device]].ctypes.data, size, 0)
+            send(descriptor, frames[device, following[device]].ctypes.data, size, 0)
             following[device] = (following[device] + 1) % count
         now = _now(spec)
     return answered, lost

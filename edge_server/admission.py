@@ -89,15 +89,16 @@ class Admission:
         self._strangers = _Bucket(noise_rate * STRANGERS_SHARE, BURST * STRANGERS_SHARE, now)
         self._turns: dict[bool, deque[_Sender]] = {True: deque(), False: deque()}
 
-    def offer(self, data: bytes, address: Any) -> str | None:
-        """Let a frame wait, or say why not: "rate_limited" or "overflow"."""
+    def offer(self, data: bytes, address: Any, backlog: int = BACKLOG) -> str | None:
+        """Let a frame wait, or say why not: "rate_limited", or "overflow" where the sender has its share of ``backlog``
+        waiting."""
         sender = self._known.get(address) or self._slot(address)
         buckets = self._buckets(sender, address)
         if not self._take_tokens(buckets, address):
             return "rate_limited"
         turns = self._turns[sender.known]
         waiting = len(sender.waiting)
-        if waiting >= max(LEAST_SHARE, BACKLOG // (len(self._turns[True]) + len(self._turns[False]) + (not waiting))):
+        if waiting >= max(LEAST_SHARE, backlog // (len(self._turns[True]) + len(self._turns[False]) + (not waiting))):
             _give_back(buckets)
             return "overflow"
         sender.waiting.append((data, address))
@@ -110,7 +111,7 @@ class Admission:
         """Whether any frame does."""
         return bool(self._turns[True] or self._turns[False])
 
-    def admit(self, frames: Sequence[Frame], most: int) -> tuple[list[Frame], Counter[str]]:
+    def admit(self, frames: Sequence[Frame], most: int, backlog: int = BACKLOG) -> tuple[list[Frame], Counter[str]]:
         """Offer each of these, then take: the batch, and how many were refused for what. What known senders offer while
         nothing waits need not wait either."""
         batch: list[Frame] = []
@@ -122,7 +123,7 @@ class Admission:
                 sender.tokens -= 1
                 batch.append(frame)
                 continue
-            refusal = self.offer(*frame)
+            refusal = self.offer(*frame, backlog)
             if refusal is not None:
                 refused[refusal] += 1
         return (self.take(most, batch) if self.waits else batch), refused

@@ -44,11 +44,11 @@ class Datagrams:
         if self._library is not None:
             self._sent = _Messages()
 
-    def receive(self, most_bytes: int) -> list[tuple[bytes, Address]]:
-        """The next datagrams with their senders, :data:`BATCH` at most, in the order of their arrival; of a longer one
+    def receive(self, most_bytes: int, most: int = BATCH) -> list[tuple[bytes, Address]]:
+        """The next datagrams with their senders, up to ``most``, :data:`BATCH` at most, in the order of their arrival; of a longer one
         the first ``most_bytes``."""
         if self._library is None:
-            return self._receive_singly(most_bytes)
+            return self._receive_singly(most_bytes, most)
         if most_bytes != self._width:
             self._width, self._received = most_bytes, _Messages()
             self._buffer = np.zeros((BATCH, most_bytes), np.uint8)
@@ -56,7 +56,7 @@ class Datagrams:
             self._received.parts["bytes"] = most_bytes
             self._received.headers["name_bytes"] = NAME_BYTES
         headers = self._received.headers
-        count = self._library.recvmmsg(self._sock.fileno(), headers.ctypes.data, BATCH, socket.MSG_DONTWAIT, None)
+        count = self._library.recvmmsg(self._sock.fileno(), headers.ctypes.data, most, socket.MSG_DONTWAIT, None)
         if count <= 0:
             _told(ctypes.get_errno())
             return []
@@ -96,10 +96,10 @@ class Datagrams:
         sent.names[:count] = np.frombuffer(b"".join(names), np.uint8).reshape(count, -1)[:, :NAME_BYTES]
         sent.headers["name_bytes"][:count] = [16 if len(address) == 2 else NAME_BYTES for _, address in replies]
 
-    def _receive_singly(self, most_bytes: int) -> list[tuple[bytes, Address]]:
+    def _receive_singly(self, most_bytes: int, most: int) -> list[tuple[bytes, Address]]:
         received: list[tuple[bytes, Address]] = []
         try:
-            while len(received) < BATCH:
+            while len(received) < most:
                 received.append(self._sock.recvfrom(most_bytes))
         except OSError as error:
             _told(error.errno)

@@ -63,7 +63,6 @@ from edge_server.watched_file import WatchedFile
 from semantic_codec.bundle import bundle_roots
 from semantic_codec.errors import WeaklinkError
 
-UDP_BUFFER = 4 << 20  # bytes the kernel may hold while Python is busy; the default drops frames within milliseconds
 LAME_DUCK_S = 0.2
 """Every new call is told UNAVAILABLE for this long before the ports close: a closing connection reads as CANCELLED."""
 ARRIVED_S = 0.05
@@ -247,7 +246,7 @@ class EdgeServer:
 
         repository.watch(serve_frames)
         admission = Admission(settings.noise_rate, settings.device_limit, clock)
-        self._udp = UdpDoor(self._gateway, datagrams, reading, admission, clock)
+        self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
         self._app = AdminApi(
@@ -348,7 +347,6 @@ class EdgeServer:
         if settings.udp_port is None:
             return None
         sock = bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
         await self._udp.open(sock)
         self._closers.callback(self._udp.close)
         return join(settings.host, sock.getsockname()[1])

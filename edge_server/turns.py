@@ -21,7 +21,7 @@ class Turns:
 
     def __init__(self, room: Callable[[], int] = lambda: TURN):
         self._room = room
-        self._waiting: dict[Hashable, Callable[[int], int]] = {}  # in the order of their turns
+        self._waiting: dict[Hashable, tuple[Callable[[int], int], int]] = {}  # in the order of their turns
         self._scheduled = self._resting = False
 
     @property
@@ -29,9 +29,14 @@ class Turns:
         """Whether to wait for a turn before reading anything: there is no room, or others came while there was none."""
         return self._resting or self._room() <= 0
 
-    def wait(self, who: Hashable, read: Callable[[int], int]) -> None:
-        """Have ``read(most)`` called soon, to take up to ``most`` and return how many it took; it may wait again."""
-        self._waiting.setdefault(who, read)
+    @property
+    def room(self) -> int:
+        return self._room()
+
+    def wait(self, who: Hashable, read: Callable[[int], int], share: int = SHARE) -> None:
+        """Have ``read(most)`` called soon, to take up to ``most`` and return how many it took; it may wait again.
+        share: the most of a turn, as long as there is room."""
+        self._waiting.setdefault(who, (read, share))
         self._schedule()
 
     def leave(self, who: Hashable) -> None:
@@ -51,8 +56,8 @@ class Turns:
     def _turn(self) -> None:
         had_room = self._room() > 0
         left = TURN if had_room else BUSY_TURN
-        while self._waiting and left > 0 and (self._room() > 0) == had_room:
-            who = next(iter(self._waiting))
-            left -= max(1, self._waiting.pop(who)(min(left, SHARE)))
+        while self._waiting and left > 0 and ((room := self._room()) > 0) == had_room:
+            read, share = self._waiting.pop(next(iter(self._waiting)))
+            left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
         self._scheduled = self._resting = False
         self._schedule()

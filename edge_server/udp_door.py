@@ -9,13 +9,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-from edge_server.admission import Admission, Frame, Source
+from edge_server.admission import BACKLOG, Admission, Frame, Source
 from edge_server.blocks import FIRST_S, Blocks
-from edge_server.datagrams import Address, Datagrams
+from edge_server.datagrams import BATCH, Address, Datagrams
 from edge_server.gateway import Gateway, Readers
 from edge_server.kernel_filter import KernelFilter
 from edge_server.sockets import join
+from edge_server.turns import Turns
 
+BUSY_BACKLOG = 256  # frames that may wait where the queue is full: more would be old when it comes to them
+BUSY_READ = 64  # that are admitted in one turn then, or not
+BUFFER, BUSY_BUFFER = 4 << 20, 64 << 10
+"""Bytes that the kernel may hold: the default drops frames within milliseconds while Python is busy. Where the queue is
+full, more would be old when it comes to them, and what finds no room there costs nothing."""
 READ_BATCH = 256  # frames of a turn of the event loop, and of a pass of the search
 MOST_REPLIES = 4096  # that may wait for room in the socket
 MOST_SENDERS = 8192  # at hand; any other is made anew
@@ -47,16 +53,19 @@ class UdpDoor:
         readers: Readers,
         executor: Executor,
         admission: Admission,
+        turns: Turns,
         clock: Callable[[], float],
     ):
         self._gateway, self._readers, self._executor, self._admission = gateway, readers, executor, admission
+        self._turns = turns
         self._blocks = Blocks(clock)
         admission.on_flood = self._block
         self._socket: socket.socket | None = None
         self._datagrams: Datagrams | None = None
         self._filter: KernelFilter | None = None
         self._looking: asyncio.TimerHandle | None = None
-        self._turning = False
+        self._turning = self._resting = False
+        self._rested = False  # lately
         self._damaged: list[Frame] = []
         self._searching: asyncio.Task | None = None
         self._senders: dict[Address, Sender] = {}
@@ -67,6 +76,7 @@ class UdpDoor:
         """Listen on a bound socket."""
         self._socket, self._filter, self._datagrams = sock, KernelFilter(sock), Datagrams(sock)
         self._loop = asyncio.get_running_loop()
+        self._set_buffer(BUFFER)
         self._loop.add_reader(sock, self._readable)
         self._look()
 
@@ -83,6 +93,7 @@ class UdpDoor:
             self._looking.cancel()
             self._count_dropped()
         if self._socket is not None:
+            self._turns.leave(self)
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._datagrams.send(self._replies)
@@ -90,33 +101,57 @@ class UdpDoor:
             self._socket.close()
 
     def _readable(self) -> None:
-        received = self._datagrams.receive(self._readers.longest + 1)
-        if self._gateway.draining:
-            self._gateway.count("draining", len(received))
+        if self._turns.full:
+            self._rest()
             return
-        most = 0 if self._turning or len(self._damaged) >= READ_BATCH else READ_BATCH
-        frames, refused = self._admission.admit(received, most)
-        for outcome, count in refused.items():
-            self._gateway.count(outcome, count)
+        waits = self._turning or len(self._damaged) >= READ_BATCH
+        frames = self._receive(0 if waits else min(READ_BATCH, self._turns.room))
         if frames:
             self._read(frames)
         if not self._turning:
             self._turn_again()
 
-    def _turn(self) -> None:
-        """Read a batch of what waits, unless as much waits for the search."""
-        if len(self._damaged) < READ_BATCH:
-            self._read(self._admission.take(READ_BATCH))
+    def _receive(self, most: int) -> list[Frame]:
+        """Admit what waits on the socket, as much as one call takes, and take up to ``most`` of it."""
+        received = self._datagrams.receive(self._readers.longest + 1, BUSY_READ if self._resting else BATCH)
+        if self._gateway.draining:
+            self._gateway.count("draining", len(received))
+            return []
+        frames, refused = self._admission.admit(received, most, BUSY_BACKLOG if self._rested else BACKLOG)
+        for outcome, count in refused.items():
+            self._gateway.count(outcome, count)
+        return frames
+
+    def _rest(self) -> None:
+        """The queue is full: leave most of what comes to the kernel, which drops it."""
+        self._resting = True
+        self._loop.remove_reader(self._socket)
+        if not self._rested:
+            self._rested = True
+            self._set_buffer(BUSY_BUFFER)
         self._turn_again()
+
+    def _turn(self, most: int) -> int:
+        """Read up to ``most`` of what waits, unless as much waits for the search."""
+        if self._resting:
+            self._receive(0)
+        frames = self._admission.take(most) if len(self._damaged) < READ_BATCH else []
+        if frames:
+            self._read(frames)
+        if self._resting and self._turns.room > 0:
+            self._resting = False
+            self._loop.add_reader(self._socket, self._readable)
+        self._turn_again()
+        return len(frames)
 
     def _turn_again(self) -> None:
         """Soon, where more waits."""
-        waits = self._admission.waits and len(self._damaged) < READ_BATCH
+        waits = self._resting or (self._admission.waits and len(self._damaged) < READ_BATCH)
         if waits != self._turning:
             self._turning = waits
             (self._gateway.begin if waits else self._gateway.end)()
         if waits:
-            self._loop.call_soon(self._turn)
+            self._turns.wait(self, self._turn, READ_BATCH)
 
     def _read(self, frames: Sequence[Frame]) -> None:
         try:
@@ -155,7 +190,7 @@ class UdpDoor:
             while self._damaged:
                 frames, self._damaged = self._damaged, []
                 if not self._turning:
-                    self._turn()  # as much may wait again
+                    self._turn_again()  # as much may wait for the search again
                 try:
                     results = await self._loop.run_in_executor(
                         self._executor, self._readers.search, [data for data, _ in frames]
@@ -187,8 +222,14 @@ class UdpDoor:
             log.warning("a flood of frames that cannot be read, from %s: dropped by the kernel for a while", who)
         self._filter.follow(self._blocks.rules(self._admission.known()))
 
+    def _set_buffer(self, size: int) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
     def _look(self) -> None:
         self._count_dropped()
+        if self._rested and not self._turns.full:
+            self._rested = False
+            self._set_buffer(BUFFER)
         self._blocks.forget()
         self._filter.follow(self._blocks.rules(self._admission.known()))
         self._looking = self._loop.call_later(LOOK_S, self._look)
