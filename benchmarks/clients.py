@@ -1,4 +1,4 @@
-"""Clients that do little, for loads that h2load cannot make: requests at given times, streams, raw frames.
+"""Clients that do little, for loads that h2load cannot make: requests at given times, and streams.
 
 A client keeps its requests as bytes and looks at an answer only as far as its end.
 """
@@ -32,8 +32,8 @@ from edge_server.http2.frames import (
 )
 from edge_server.http2.headers import write_headers
 
-LOST_S = 1.0
-"""A datagram that has no answer by then has none."""
+WAIT_S = 1.0
+"""For an answer, before the time is looked at again."""
 _INITIAL_WINDOW = struct.pack(">HI", 4, LARGEST_WINDOW)
 
 
@@ -154,27 +154,6 @@ class GrpcClient:
         return ended
 
 
-class UdpClient:
-    """One frame under way at a time; what is not answered within :data:`LOST_S` is given up."""
-
-    width, failed = 1, 0
-
-    def __init__(self, address: tuple[str, int], frames: Iterator[bytes]):
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.connect(address)
-        self._frames = frames
-
-    def send(self) -> None:
-        self.sock.send(next(self._frames))
-
-    def flush(self) -> None:
-        pass
-
-    def received(self) -> int:
-        self.sock.recv(2048)
-        return 1
-
-
 def run(
     clients: Sequence[Client], seconds: float, warm_up_s: float, rate: float | None = None, seed: int = 0
 ) -> Load:
@@ -189,7 +168,6 @@ def run(
     for descriptor in by_descriptor:
         poll.register(descriptor, select.EPOLLIN)
     latencies: list[float] = []
-    lost, looked = 0, start
     arrivals = _arrivals(start, end, rate, seed)
     sending: dict[Client, None] = {}
     free = deque(client for client in clients for _ in range(client.width))
@@ -206,7 +184,7 @@ def run(
         for client in sending:
             client.flush()
         sending.clear()
-        wait = LOST_S if rate is None or not free else min(LOST_S, max(0.0, due - time.perf_counter()))
+        wait = WAIT_S if rate is None or not free else min(WAIT_S, max(0.0, due - time.perf_counter()))
         if not select.select([poll.fileno()], [], [], wait)[0]:
             events = []
         else:
@@ -219,15 +197,12 @@ def run(
                 if (now if rate is None else sent) >= begin:
                     latencies.append(now - sent)
                 free.append(client)
-        if now - looked > LOST_S:
-            looked = now
-            lost += _give_up(under_way, free, now)
     poll.close()
     used = time.process_time() - used
     if rate is not None:  # what is still waiting has waited at least so long
         latencies += [end - sent for times in under_way.values() for sent in times if sent >= begin]
         latencies += [end - sent for sent in (due, *arrivals) if begin <= sent < end]
-    failed = lost + sum(client.failed for client in clients)
+    failed = sum(client.failed for client in clients)
     return Load(len(latencies) / seconds, np.array(latencies), used / (time.perf_counter() - start), failed)
 
 
@@ -237,17 +212,6 @@ def _arrivals(start: float, end: float, rate: float | None, seed: int) -> Iterat
     gaps = np.random.default_rng(seed).exponential(1 / rate, int((end - start) * rate * 1.2) + 100)
     times = start + np.cumsum(gaps)
     return iter(times[times < end].tolist())
-
-
-def _give_up(under_way: dict[Client, deque[float]], free: deque[Client], now: float) -> int:
-    """Datagrams get lost; their clients go on."""
-    lost = 0
-    for client, times in under_way.items():
-        if isinstance(client, UdpClient) and times and now - times[0] > LOST_S:
-            times.clear()
-            free.append(client)
-            lost += 1
-    return lost
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Many datagrams of a UDP socket at a time: recvmmsg(2) and sendmmsg(2) where there are such, else one after the other."""
+"""Many datagrams of a UDP socket at a time: by recvmmsg(2) and sendmmsg(2), or one by one where there are none."""
 
 from __future__ import annotations
 

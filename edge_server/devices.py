@@ -125,10 +125,12 @@ class DeviceTable:
             self._sources.popitem(last=False)
 
     def accept_frame(self, device: str, sequence: int, source: Any) -> tuple[DeviceState, RecentFrame, bool]:
-        """The device's state, and what :meth:`DeviceState.accept` returns; also remembers that ``source`` speaks for it."""
+        """The device's state, and what :meth:`DeviceState.accept` returns; also remembers that ``source`` speaks for
+        it."""
         self.heard(device, source)
         state = self.open(device)
-        return state, *state.accept(sequence, state.heard, self._max_age)
+        recent, is_new = state.accept(sequence, state.heard, self._max_age)
+        return state, recent, is_new
 
     def forget_frame(self, device: str, sequence: int) -> None:
         """A frame that got no answer may be sent again under its number."""

@@ -263,11 +263,12 @@ class Gateway:
         advised = group.served.advice.level
         best = next(iter(group.answer.tasks.values()))
         for asked, sequence, ber, (index, confidence) in zip(group.items, group.sequences, group.bers, best):
-            source, device, key, recent = asked
+            confidence = confidence if confidence < 1.0 else 1.0
+            _, device, key, _ = asked
             if key is None and index < CLASSES:
-                _reply_open(asked, pack_reply(device, sequence, index, min(confidence, 1.0), advised(ber)))
+                _reply_open(asked, pack_reply(device, sequence, index, confidence, advised(ber)))
             else:
-                _reply(asked, Reply(sequence, index, min(confidence, 1.0), advised(ber)))
+                _reply(asked, Reply(sequence, index, confidence, advised(ber)))
 
     def _refuse_each(self, group: Group) -> None:
         error, status, why = group.error, ReplyStatus.REFUSED, Refusal.OTHER
@@ -312,9 +313,10 @@ def _reply_open(asked: _Asked, data: bytes) -> None:
     source, _, _, recent = asked
     recent.reply = data
     source.send(data)
-    for other in recent.waiting:
-        other.send(data)
-    recent.waiting = ()
+    if recent.waiting:
+        for other in recent.waiting:
+            other.send(data)
+        recent.waiting = ()
 
 
 def _refusal(result: FrameResult) -> Reply:

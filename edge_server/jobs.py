@@ -101,11 +101,11 @@ MERGED_S = 0.003
 @dataclass(slots=True, eq=False)
 class Group:
     """Images of one codec and level that are queued, computed and answered together, at a fraction of the cost of as
-    many jobs. Groups may be split and merged on their way: ``done(group)`` is called for each that comes to its end, with
-    ``answer`` or ``error`` set, and each image is in one of them.
+    many jobs. Groups may be split and merged on their way: ``done(group)`` is called for each that comes to its end,
+    with ``answer`` or ``error`` set, and each image is in one of them.
 
-    ``payloads``: whole ones of the level; ``items``: what the transport wants to have back of each image; ``erased``: of
-    each image; ``caller``: who holds the places of images of no device. All tasks are run for their best class.
+    ``payloads``: whole ones of the level; ``items``: what the transport wants to have back of each image; ``erased``:
+    of each image; ``caller``: who holds the places of images of no device. All tasks are run for their best class.
     """
 
     transport: str

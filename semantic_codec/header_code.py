@@ -146,10 +146,15 @@ class BlockCoder:
 
     def encode(self, block: bytes) -> bytes:
         """coded_bits / 8 bytes of info_bits / 8 bytes."""
+        return self.encode_number(block).to_bytes(self._coded_bytes, "big")
+
+    def encode_number(self, block: bytes) -> int:
+        """The same as a number, its first bit the highest. The code is linear: what the XOR of two blocks is coded as is
+        the XOR of these numbers."""
         coded = 0
         for sums, byte in zip(self._sums, block):
             coded ^= sums[byte]
-        return coded.to_bytes(self._coded_bytes, "big")
+        return coded
 
 
 @cache

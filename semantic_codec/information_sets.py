@@ -1,9 +1,10 @@
-"""Headers that arrived nearly whole, read without a search: information-set decoding (Prange 1962, doi 10.1109/TIT.1962.1057777).
+"""Headers that arrived nearly whole, read without a search: information-set decoding.
 
     frames of one length -> header and payload, each in its own order -> solve for the input from one set of as many
     independent coded bits after the other, until what the solution is coded as is near enough to what arrived
 
-Compiled by numba where it is installed, else in NumPy with fewer sets: what is found is the same, only less often.
+Source: Prange 1962, doi 10.1109/TIT.1962.1057777. Compiled by numba where it is installed, else in NumPy with fewer
+sets: what is found is the same, only less often.
 """
 
 from __future__ import annotations

@@ -106,9 +106,9 @@ def pack_reply(
     status: int = ReplyStatus.ANSWERED,
 ) -> bytes:
     """As `encode_reply`, of values that are known to fit their fields."""
-    advice = NO_ADVICE if advice_level is None else advice_level
-    packed = OPEN_MODE << 38 | status << 36 | sequence << 24 | class_index << 14 | int(confidence * 63 + 0.5) << 8 | advice
-    return _coder().encode(with_check(packed.to_bytes(FIELD_BYTES, "big"), _start(device)))
+    # Check and code are linear, so each field has its part in the sum, whatever the others are.
+    content = _coded_content(status, class_index, int(confidence * 63 + 0.5), advice_level)
+    return (content ^ _coded_sequence(sequence) ^ _coded_device(device)).to_bytes(REPLY_BYTES, "big")
 
 
 def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: HeaderCode | None = None) -> Reply | None:
@@ -163,6 +163,25 @@ def _known_bits(sequences: Iterable[int]) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
+def _coded_content(status: int, class_index: int, confidence: int, advice_level: int | None) -> int:
+    advice = NO_ADVICE if advice_level is None else advice_level
+    return _coded(OPEN_MODE << 38 | status << 36 | class_index << 14 | confidence << 8 | advice, 0)
+
+
+@lru_cache(maxsize=SEQUENCES)
+def _coded_sequence(sequence: int) -> int:
+    return _coded(sequence << 24, 0)
+
+
+@lru_cache(maxsize=4096)
+def _coded_device(device: int) -> int:
+    return _coded(0, _start(device))
+
+
+def _coded(packed: int, start: int) -> int:
+    return _coder().encode_number(with_check(packed.to_bytes(FIELD_BYTES, "big"), start))
+
+
 def _start(device: int) -> int:
     return check_start(device.to_bytes(2, "big"))
 

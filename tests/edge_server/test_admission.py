@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edge_server.admission import BACKLOG, BURST, FLOOD, HOST_SHARE, KNOWN_BURST, STRANGERS_PART, STRANGERS_SHARE, Admission, Source
 
 RATE = 100.0
@@ -161,3 +166,35 @@ def test_ipv4_hosts_at_a_socket_of_both_families_are_hosts_of_their_own():
     assert door.noise(20_000, *addresses) == HOST_SHARE * BURST
     assert door.floods == [("10.0.0.2", None)]
     assert door.noise(100, ("::ffff:10.0.0.3", 1, 0, 0)) == 100
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=40),
+    st.lists(st.integers(0, 40), max_size=5),
+    st.integers(0, 20),
+)
+def test_frames_admitted_together_are_those_that_would_have_been_one_by_one(frames, earlier, most):
+    """Whatever waits, and whoever is known: each frame is read or waits or is refused once, known senders' in order."""
+
+    def made() -> Admission:
+        admission = Admission(RATE, 100, lambda: 0.0)
+        for number in range(3):
+            admission.welcome((f"10.0.0.{number}", 7))
+        for number in earlier:
+            admission.offer(b"earlier", ("10.0.0.1", number))
+        return admission
+
+    offered = [(b"%d" % place, (f"10.0.0.{host}", 7)) for place, (host, copies) in enumerate(frames) for _ in range(copies)]
+    together, singly = made(), made()
+    batch, refused = together.admit(offered, most)
+    refused_singly = Counter(filter(None, [singly.offer(*frame) for frame in offered]))
+    assert len(batch) <= most and refused == refused_singly
+    while more := together.take(50):
+        batch += more
+    rest = []
+    while more := singly.take(50):
+        rest += more
+    assert sorted(batch) == sorted(rest)
+    for number in range(3):
+        of_one = [frame for frame in batch if frame[1] == (f"10.0.0.{number}", 7)]
+        assert of_one == [frame for frame in rest if frame[1] == (f"10.0.0.{number}", 7)]

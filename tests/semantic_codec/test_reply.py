@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semantic_codec.errors import InvalidRequest
+from semantic_codec.header import check_start, pack_numbers, with_check
 from semantic_codec.header_code import open_code
-from semantic_codec.reply import REPLY_BYTES, Refusal, Reply, ReplyStatus, encode_reply, read_reply
+from semantic_codec.interleave import spread_layout
+from semantic_codec.reply import NO_ADVICE, REPLY_BYTES, WIDTHS, Refusal, Reply, ReplyStatus, encode_reply, read_reply
 
 REPLIES = st.builds(
     Reply,
@@ -86,3 +88,13 @@ def test_values_that_do_not_fit_are_refused(values):
 def test_a_device_that_does_not_fit_is_refused():
     with pytest.raises(InvalidRequest, match="device is 65536"):
         encode_reply(Reply(0, 0), 65536)
+
+
+@given(REPLIES, DEVICES)
+def test_the_sum_of_its_fields_is_the_coded_block(reply, device):
+    """`encode_reply` adds up what each field is coded as; the format says that the whole block is coded."""
+    advice = NO_ADVICE if reply.advice_level is None else reply.advice_level
+    values = (0, reply.status, reply.sequence, reply.class_index, int(reply.confidence * 63 + 0.5), advice)
+    block = with_check(pack_numbers(list(zip(values, WIDTHS, strict=True))), check_start(device.to_bytes(2, "big")))
+    coded = open_code().encode(np.unpackbits(np.frombuffer(block, np.uint8))[None])[0]
+    assert encode_reply(reply, device) == np.packbits(coded[spread_layout(144, 0)]).tobytes()
