@@ -68,8 +68,8 @@ bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/result
 	$(RUN) -m benchmarks links --json benchmarks/results/links.json $(ARGS)
 
 .PHONY: bench-overload
-bench-overload: $(STAMP) ## answers under ten times the capacity for a minute, into benchmarks/results
-	$(RUN) -m benchmarks overload --json benchmarks/results/overload.json $(ARGS)
+bench-overload: $(STAMP) ## answers under ten times the capacity for a minute, into benchmarks/results and docs/operating.md
+	$(RUN) -m benchmarks overload --json benchmarks/results/overload.json --docs docs/operating.md $(ARGS)
 
 .PHONY: bench-flood
 bench-flood: $(STAMP) ## answers of honest devices under a flood of noise, into benchmarks/results

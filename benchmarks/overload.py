@@ -17,12 +17,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.latency_tables import rewrite
 from benchmarks.processes import memory_mb
 from benchmarks.udp_devices import DONT_WAIT, send
 from semantic_codec.bundle import Bundle, find_bundle
@@ -150,6 +152,26 @@ class Counts:
             time.sleep(0.1)
 
 
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as the operator's guide has them."""
+    head = ("codec", "capacity/s", "offered/s", "answered/s", "of the capacity", "told busy/s", "dropped/s", "memory before, MB", "most, MB", "sender, cores")
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in rows:
+        busy = row["requests"].get("queue_full", 0) / row["seconds"]
+        dropped = (row["sent"] - row["frames"]["ok"]) / row["seconds"]
+        per_s = (row["capacity_per_s"], row["offered_per_s"], row["goodput_per_s"])
+        lines.append(
+            [
+                f"`{row['codec']}`",
+                *(f"{value:,.0f}" for value in per_s),
+                f"{row['goodput_share']:.0%}",
+                *(f"{value:,.0f}" for value in (busy, dropped, row["memory_start_mb"], row["memory_most_mb"])),
+                f"{row['sender_cores']:.2f}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench overload", description=__doc__.split("\n")[0])
     parser.add_argument("--codec", nargs="+", default=["cifar10"], metavar="NAME", help="bundles (default: cifar10)")
@@ -158,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10, metavar="S", help="of each measurement of the capacity (default: %(default)g)")
     parser.add_argument("--devices", type=int, default=16, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.times, options.minutes, options.seconds, options.devices) <= 0:
         raise ConfigError("a number is negative or 0", allowed="above 0", fix="correct it")
@@ -165,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_table(rows, COLUMNS)
     if options.json:
         write_json(options.json, rows, seed=0)
+    if options.docs:
+        rewrite(options.docs, markdown(rows), "overload")
     return 0
 
 

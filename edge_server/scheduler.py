@@ -26,19 +26,20 @@ class Limits:
 
 
 def form_batch(
-    queue: Iterable[Job | Group], now: float, limits: Limits
+    queue: Sequence[Job | Group], now: float, limits: Limits, takes_s: float = 0.0
 ) -> tuple[list[Job | Group], list[Job | Group]]:
     """What to run now and what to give up, both from the head of ``queue`` and in its order; ``queue`` is left alone.
 
     Takes whatever waits, up to ``limits.batch``, and never waits for more. A job that was cancelled or whose deadline
-    has passed takes no place in the batch. Codecs, levels, BERs and erasures mix freely. A group that has no room in
+    has passed takes no place in the batch, nor does one that would be late after the ``takes_s`` seconds that a batch is
+    expected to take, as long as there is another one for it. Codecs, levels, BERs and erasures mix freely. A group that has no room in
     full waits for the next batch, and whatever is behind it, too.
     """
     batch: list[Job | Group] = []
     given_up: list[Job | Group] = []
     room = limits.batch
     for job in queue:
-        if job.cancelled or job.deadline <= now:
+        if job.cancelled or job.deadline <= now + takes_s:
             given_up.append(job)
             continue
         room -= job.images
@@ -47,6 +48,8 @@ def form_batch(
         batch.append(job)
         if not room:
             break
+    if takes_s and not batch:  # the expectation may be wrong: who knows unless a batch is computed
+        return form_batch(queue, now, limits)
     return batch, given_up
 
 
@@ -70,7 +73,7 @@ class Scheduler:
         self._depth = 0  # images
         self._work = asyncio.Event()
         self._draining = False
-        self._batch_s = 0.0  # what the last batch took
+        self._batch_s = self._expected_s = 0.0  # what the last batch took, and the shorter one of the last two
         self._busy = 0  # lanes
         self._tasks: list[asyncio.Task] = []
 
@@ -158,7 +161,7 @@ class Scheduler:
 
     def _take(self) -> list[Job | Group]:
         now = self._clock()
-        batch, given_up = form_batch(self._queue, now, self._limits)
+        batch, given_up = form_batch(self._queue, now, self._limits, self._expected_s)
         for _ in range(len(batch) + len(given_up)):
             self._depth -= self._queue.popleft().images
         for job in given_up:
@@ -185,7 +188,9 @@ class Scheduler:
                 allowed="an answer",
                 fix="see the server's log; try another runtime",
             )
-        self._batch_s = answers[0].decode_s + answers[0].tail_s
+        took_s = answers[0].decode_s + answers[0].tail_s
+        self._expected_s = min(self._batch_s, took_s)
+        self._batch_s = took_s
         return answers
 
     def _deliver(self, batch: list[Job | Group], answers: list[EngineAnswer] | WeaklinkError) -> None:

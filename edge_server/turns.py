@@ -55,7 +55,8 @@ class Turns:
 
     def _turn(self) -> None:
         had_room = self._room() > 0
-        left = TURN if had_room else BUSY_TURN
+        # Requests may take their room only later; more than there is now would be refused then.
+        left = min(TURN, max(self._room(), BUSY_TURN)) if had_room else BUSY_TURN
         while self._waiting and left > 0 and ((room := self._room()) > 0) == had_room:
             read, share = self._waiting.pop(next(iter(self._waiting)))
             left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))

@@ -16,8 +16,9 @@ MORE_MEMORY_MB = 100
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # on a machine that is busy with something else, too
 def test_ten_times_the_capacity(tmp_path):
-    path = tmp_path / "overload.json"
-    assert overload.main(["--minutes", "0.2", "--seconds", "3", "--json", str(path)]) == 0
+    path, page = tmp_path / "overload.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- overload -->\n<!-- end of overload -->\nafter\n")
+    assert overload.main(["--minutes", "0.2", "--seconds", "3", "--json", str(path), "--docs", str(page)]) == 0
     (row,) = json.loads(path.read_text())["rows"]
     assert sum(row["frames"].values()) == row["sent"], "every frame has one outcome"
     assert sum(row["requests"].values()) == row["frames"]["ok"], "and so has every request"
@@ -25,6 +26,7 @@ def test_ten_times_the_capacity(tmp_path):
     # A duplicate is one of the frames that a fast sender sends again before as many as are remembered were read.
     assert set(row["frames"]) <= {"ok", "overflow", "rate_limited", "dropped_by_kernel", "duplicate"}
     assert row["memory_most_mb"] < row["memory_start_mb"] + MORE_MEMORY_MB
+    assert page.read_text().count("| `cifar10` |") == 1
     print({name: row[name] for name in ("capacities_per_s", "offered_per_s", "goodput_per_s", "goodput_share", "frames", "requests")})
 
 

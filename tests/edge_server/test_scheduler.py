@@ -86,6 +86,14 @@ def test_late_and_cancelled_jobs_take_no_place():
     assert given_up == [late, gone]
 
 
+def test_what_would_be_late_leaves_its_place_to_others():
+    tight, good = [make_job(deadline=5.5) for _ in range(3)], [make_job(deadline=9.0) for _ in range(2)]
+    assert form_batch([tight[0], good[0], tight[1], good[1], tight[2]], 5.0, LIMITS, 1.0) == (good, tight)
+    assert form_batch([*tight, *good], 5.0, LIMITS, 0.2) == ([*tight, *good][: LIMITS.batch], [])
+    late = make_job(deadline=4.0)
+    assert form_batch([late, *tight], 5.0, LIMITS, 1.0) == (tight[: LIMITS.batch], [late]), "there is no other"
+
+
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), max_size=8), st.floats(0, 10), st.integers(1, 8))
 def test_a_batch_is_a_prefix_of_the_queue_in_order(shapes, now, size):
     queue = [make_job(deadline, cancelled) for deadline, cancelled in shapes]
