@@ -150,6 +150,10 @@ class Admission:
         if len(self._known) > self._most_known:
             self._known.popitem(last=False)
 
+    def knows(self, address: Any) -> bool:
+        """Whether a welcome frame came from there."""
+        return address in self._known
+
     def known(self) -> Iterator[Any]:
         """Addresses from which welcome frames came, the latest first."""
         return reversed(self._known)

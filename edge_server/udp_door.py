@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ full, more would be old when it comes to them, and what finds no room there cost
 READ_BATCH = 256  # frames of a turn of the event loop, and of a pass of the search
 MOST_REPLIES = 4096  # that may wait for room in the socket
 MOST_SENDERS = 8192  # at hand; any other is made anew
+GATHER_S = 0.05  # for how long damaged frames of strangers wait for company: a search costs as much for one as for ten
 LOOK_S = 1.0  # how often the kernel's drops are counted and blocks end
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class UdpDoor:
         self._rested = False  # lately
         self._damaged: list[Frame] = []
         self._searching: asyncio.Task | None = None
+        self._pressing = asyncio.Event()  # a known sender's frame is damaged
         self._senders: dict[Address, Sender] = {}
         self._replies: list[tuple[bytes, Address]] = []
         self._waits_for_room = False
@@ -165,6 +168,8 @@ class UdpDoor:
             read = [(frame, result) for frame, result in zip(frames, results) if result is not None]
             frames, results = [frame for frame, _ in read], [result for _, result in read]
             self._damaged += damaged
+            if any(self._admission.knows(address) for _, address in damaged):
+                self._pressing.set()
             if self._searching is None:
                 self._gateway.begin()
                 self._searching = self._loop.create_task(self._search())
@@ -188,6 +193,9 @@ class UdpDoor:
     async def _search(self) -> None:
         try:
             while self._damaged:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._pressing.wait(), GATHER_S)
+                self._pressing.clear()
                 frames, self._damaged = self._damaged, []
                 if not self._turning:
                     self._turn_again()  # as much may wait for the search again

@@ -310,3 +310,19 @@ async def test_a_system_without_calls_for_many_datagrams_serves_too(
         replies = [read_reply(await device.reply(), device=7) for _ in range(20)]
         assert {reply.sequence for reply in replies} == set(range(20))
         assert {reply.status for reply in replies} == {ReplyStatus.ANSWERED}
+
+
+async def test_damaged_frames_of_strangers_are_searched_together(bundle_root: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    """So that noise in a trickle costs no search each; a known sender's damaged frame waits for none."""
+    monkeypatch.setattr("edge_server.udp_door.GATHER_S", 3600.0)
+    noise = np.random.default_rng(4).bytes(26)
+    async with running(bundle_root) as (server, at), radio(at["udp"]) as stranger, radio(at["udp"]) as device:
+        device.send(frame(bundle))
+        assert read_reply(await device.reply(), device=7).status == ReplyStatus.ANSWERED
+        for _ in range(3):
+            stranger.send(noise)
+        stranger.send(frame(bundle, sequence=1, device=8))
+        assert read_reply(await stranger.reply(), device=8).status == ReplyStatus.ANSWERED
+        assert sample(server, "weaklink_frames_total", outcome="bad_header") == 0
+        device.send(noise)
+        await counted(server, "bad_header", 4)
