@@ -2,7 +2,7 @@
 
     devices   requests by turns of so many devices, each of which the server remembers
     bundles   so many codecs loaded; asked of one of them, and of all by turns: each codec of a batch is a pass of its own
-    queue     more waits than may, for so many seconds: what finds no place is refused
+    queue     far more is asked at once than may wait, for so many seconds: the rest stays with its sender or is refused
 
 All over streams, `digits` or copies of it. Processor time per request depends little on what else the machine does;
 requests/s do.
@@ -129,7 +129,7 @@ def measure_bundles(options: argparse.Namespace, folder: Path) -> Iterator[dict[
 
 
 def measure_queue(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    server = start_weaklink([find_bundle(CODEC)], 1, 1, folder / "log", queue_limit=1024, device_in_flight=1_000_000)
+    server = start_weaklink([find_bundle(CODEC)], 1, 1, folder / "log", queue_limit=128, device_in_flight=1_000_000)
     try:
         for seconds in options.queue_s:
             streams = [requests([CODEC], 1) for _ in range(16)]

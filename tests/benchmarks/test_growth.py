@@ -20,7 +20,7 @@ def test_the_table(tmp_path: Path):
     ]  # fmt: skip
     assert all(row["answered_per_s"] > 0 and row["memory_mb"] > 10 for row in rows)
     assert all(row["server_cpu_us_per_request"] > 0 for row in rows)
-    assert [row["refused_per_s"] > 0 for row in rows] == [False, False, False, True]
+    assert not any(row["refused_per_s"] for row in rows[:-1])  # of the last one's the more stay with their sender
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after") and len(lines) == 4 + 2 + len(rows)
     assert lines[4].startswith(f"| devices | 3 | {rows[0]['answered_per_s']:,.0f} | 0 | ")
