@@ -100,7 +100,8 @@ def compile_rules(rules: Rules, factors: Sequence[int]) -> list[Instruction]:
     if rules.spared:
         # One comparison each: that another sender has the same sum, by chance, lets it through to us, no more.
         program += _sum(factors)
-        sums = [sum(map(int.__mul__, (*_words(host), port), factors)) % 2**32 >> 1 for host, port in rules.spared[:MOST_SPARED]]
+        spared = [(*_words(host), port) for host, port in rules.spared[:MOST_SPARED]]
+        sums = [sum(map(int.__mul__, words, factors)) % 2**32 >> 1 for words in spared]
         for start in range(0, len(sums), _FAR):
             part = sums[start : start + _FAR]
             program += [(_JUMP_EQUAL, len(part) - place, 0, each) for place, each in enumerate(part)]
@@ -121,7 +122,8 @@ def _load_source() -> list[Instruction]:
         return [(operation, 0, 0, operand), (_STORE, 0, 0, place)]
 
     version_6 = [each for place in range(4) for each in stored(place, _LOAD_WORD, _IP_HEADER + 8 + 4 * place)]
-    version_4 = [each for place, word in enumerate(struct.unpack(">3I", IPV4_PREFIX)) for each in stored(place, _LOAD_CONSTANT, word)]
+    prefix = enumerate(struct.unpack(">3I", IPV4_PREFIX))
+    version_4 = [each for place, word in prefix for each in stored(place, _LOAD_CONSTANT, word)]
     version_4 += [*stored(3, _LOAD_WORD, _IP_HEADER + 12), (_JUMP, 0, 0, len(version_6))]
     version = [(_LOAD_BYTE, 0, 0, _IP_HEADER), (_JUMP_NOT_LESS, len(version_4), 0, 0x60)]
     return [*version, *version_4, *version_6, *stored(_PORT, _LOAD_HALF, 0)]

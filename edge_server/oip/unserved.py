@@ -15,7 +15,8 @@ _INSTEAD = {
     "logging": "start the server with --log-level, --log-format or --log-requests",
 }
 METHODS = {
-    **{f"{kind}SharedMemory{what}": f"{kind.lower()}sharedmemory" for kind in ("System", "Cuda") for what in ("Status", "Register", "Unregister")},
+    **{f"SystemSharedMemory{what}": "systemsharedmemory" for what in ("Status", "Register", "Unregister")},
+    **{f"CudaSharedMemory{what}": "cudasharedmemory" for what in ("Status", "Register", "Unregister")},
     "TraceSetting": "trace",
     "LogSettings": "logging",
 }
@@ -38,5 +39,7 @@ def check_tensor(kind: str, name: str, parameters: Mapping[str, Any]) -> None:
     take what lay there before for an answer."""
     if REGION in parameters:
         raise InvalidRequest(
-            f"{kind} {name[:40]!r} lies in shared memory {str(parameters[REGION])[:40]!r}", allowed="tensors in the message", fix=_MEMORY
+            f"{kind} {name[:40]!r} lies in shared memory {str(parameters[REGION])[:40]!r}",
+            allowed="tensors in the message",
+            fix=_MEMORY,
         )
