@@ -6,7 +6,10 @@
     channel     flips, bursts, erasures, cut prefixes      flips of the indices' bits
     decoder     residual blocks, scaled by the channel     transposed convolutions, inverse GDN, channel attention
     tail        linear heads                               the rest of the base
-    stages      float, integer, tail                       base, autoencoder, task (and tail)
+    stages      float, integer, tail                       base, autoencoder, task (joint, tail)
+
+The others that cut one of torchvision's networks in two, ``adjscc``, ``bottlenetpp`` and ``deepcod``, differ from ``semanticnn`` in
+encoder, quantizer, decoder and stages, and share its training (split.py).
 
 A family's module has
 
@@ -29,7 +32,7 @@ from torch import nn
 
 from semantic_codec.errors import ConfigError
 
-FAMILIES = {"weaklink": "codec_training.families.weaklink", "semanticnn": "codec_training.families.semanticnn"}
+FAMILIES = {name: f"codec_training.families.{name}" for name in ("weaklink", "semanticnn", "adjscc", "bottlenetpp", "deepcod")}
 
 
 def find_family(name: str) -> ModuleType:

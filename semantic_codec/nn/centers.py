@@ -29,6 +29,7 @@ class Centers(nn.Module):
         shifts = torch.arange(bits - 1, -1, -1)
         bits_of_symbols = ((torch.arange(self.count)[:, None] >> shifts & 1) * 2 - 1).float()
         self.register_buffer("patterns", bits_of_symbols, persistent=False)  # +-1, float (K, bits)
+        self.register_buffer("weights", 1 << shifts, persistent=False)  # of the bits in a symbol, int64 (bits,)
         self.sharpness = 4.0
 
     def levels(self, latents: torch.Tensor) -> torch.Tensor:
@@ -68,8 +69,8 @@ class Centers(nn.Module):
         mean = (weight * self.values).sum(-1) / weight.sum(-1)
         if posterior:
             return mean
-        nearest = (soft[:, :, None] * patterns).sign().sum(-1).argmax(-1)
-        return torch.where((soft != 0).all(-1), self.values[nearest], mean)
+        symbol = ((soft > 0) * self.weights).sum(-1)
+        return torch.where((soft != 0).all(-1), self.values[self.index_map.argsort()[symbol]], mean)
 
     @torch.no_grad()
     def adopt(self, settled: Centers) -> None:
@@ -85,3 +86,24 @@ class Centers(nn.Module):
         self.usage.copy_(torch.bincount(self.levels(latents).flatten(), minlength=self.count) / latents.numel())
         centers, usage = self.values.double().numpy(), self.usage.double().numpy()
         self.index_map.copy_(torch.from_numpy(np.asarray(make_index_map(kind, centers, usage, seed))))
+
+
+class UniformLevels(Centers):
+    """``2**bits`` levels from 0 to 1 that are not learned, in natural binary; the gradient of rounding is the identity."""
+
+    def __init__(self, bits: int):
+        super().__init__(bits)
+        self.values.data = torch.linspace(0, 1, self.count)
+        self.values.requires_grad_(False)
+
+    def levels(self, latents: torch.Tensor) -> torch.Tensor:
+        return torch.floor(latents * (self.count - 1) + 0.5).long().clamp(0, self.count - 1)
+
+    def quantize(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        levels = self.levels(latents)
+        return levels, latents + (self.values[levels] - latents).detach(), self.usage
+
+    @torch.no_grad()
+    def settle(self, latents: torch.Tensor, kind: str, seed: int = 0) -> None:
+        """Measure the usage; the map stays natural."""
+        super().settle(latents, "natural", seed)

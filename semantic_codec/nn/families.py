@@ -20,7 +20,13 @@ from torch import nn
 from semantic_codec.bundle import EDGE, REFERENCE, Bundle
 from semantic_codec.errors import BundleError
 
-NETWORKS = {"weaklink": "semantic_codec.nn.edge", "semanticnn": "semantic_codec.nn.semanticnn"}
+NETWORKS = {
+    "weaklink": "semantic_codec.nn.edge",
+    "semanticnn": "semantic_codec.nn.semanticnn",
+    "adjscc": "semantic_codec.nn.adjscc",
+    "bottlenetpp": "semantic_codec.nn.bottlenetpp",
+    "deepcod": "semantic_codec.nn.deepcod",
+}
 
 
 def load_edge_network(bundle: Bundle) -> nn.Module:

@@ -16,40 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from semantic_codec.bundle import Manifest
-from semantic_codec.nn.backbones import make_backbone, split
-from semantic_codec.nn.centers import Centers
-from semantic_codec.nn.encoder import pixels
+from semantic_codec.nn.attention import ChannelAttention, ber_condition
 from semantic_codec.nn.gdn import GDN
+from semantic_codec.nn.split_codec import SplitConfig, builders, padded
 
 STRIDE = 4
-
-
-@dataclass(frozen=True)
-class SemanticnnConfig:
-    """``bits`` per symbol, 3 for eight centers; ``widths`` of the decoder's blocks, of which the last two double the size.
-
-    ``posterior`` feeds the decoder with the mean center given what was received, the BER and the usage, instead of the
-    center of the received index. ``aware`` False: the decoder is not told the BER, and gets the received center.
-    """
-
-    backbone: str = "mobilenet_v2"
-    width: float = 0.75
-    bits: int = 3
-    widths: tuple[int, ...] = (64, 96, 128, 96)
-    posterior: bool = False
-    aware: bool = True
-
-
-class ChannelAttention(nn.Module):
-    """Channels of (B, C, h, w) scaled by what they hold on average and by the BER (Xu et al., ADJSCC, arXiv 2012.00533)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.gate = nn.Sequential(nn.Linear(channels + 1, channels), nn.ReLU(), nn.Linear(channels, channels), nn.Sigmoid())
-
-    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(torch.cat([x.mean((2, 3)), condition], dim=1))[:, :, None, None]
 
 
 class DecoderBlock(nn.Module):
@@ -68,18 +39,18 @@ class DecoderBlock(nn.Module):
 class FeatureDecoder(nn.Module):
     """(B, latent channels, h, w) and BER (B,) -> features (B, C, rows, columns), which are at or above 0 behind a ReLU."""
 
-    def __init__(self, latent_channels: int, feature_shape: tuple[int, int, int], config: SemanticnnConfig):
+    def __init__(self, latent_channels: int, feature_shape: tuple[int, int, int], widths: tuple[int, ...], aware: bool):
         super().__init__()
         channels, self.rows, self.columns = feature_shape
-        sizes = (latent_channels, *config.widths)
-        strides = [1] * (len(config.widths) - 2) + [2, 2]
-        self.aware = config.aware
+        sizes = (latent_channels, *widths)
+        strides = [1] * (len(widths) - 2) + [2, 2]
+        self.aware = aware
         self.blocks = nn.ModuleList(DecoderBlock(*pair, stride) for *pair, stride in zip(sizes, sizes[1:], strides))
         self.last = nn.ConvTranspose2d(sizes[-1], channels, 3, padding=1)
         self.norm = GDN(channels, inverse=True)
 
     def forward(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
-        condition = (torch.log10(ber + 1e-3) + 2)[:, None] * self.aware
+        condition = ber_condition(ber) * self.aware
         x = latents
         for block in self.blocks:
             x = block(x, condition)
@@ -95,72 +66,21 @@ class FeatureEncoder(nn.Module):
         self.norm, self.bend = GDN(channels // 2), nn.PReLU()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        below, right = (-size % STRIDE for size in features.shape[2:])
-        x = self.bend(self.norm(self.conv(F.pad(features, (0, right, 0, below)))))
+        x = self.bend(self.norm(self.conv(padded(features, STRIDE))))
         return x * torch.rsqrt((x**2).mean((1, 2, 3), keepdim=True) + 1e-8)
 
 
-class Device(nn.Module):
-    """What the device computes, in floats."""
+@dataclass(frozen=True)
+class SemanticnnConfig(SplitConfig):
+    """``widths`` of the decoder's blocks, of which the last two double the size."""
 
-    def __init__(self, head: nn.Module, channels: int, centers: Centers):
-        super().__init__()
-        self.head, self.encoder, self.centers = head, FeatureEncoder(channels), centers
+    widths: tuple[int, ...] = (64, 96, 128, 96)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) -> latents (B, c, h, w)."""
-        return self.encoder(self.head(pixels(images)))
+    def make_encoder(self, channels: int) -> nn.Module:
+        return FeatureEncoder(channels)
 
-    def symbols(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) -> uint8 (B, N), channel by channel."""
-        return self.centers.index_map[self.centers.levels(self(images))].flatten(1).to(torch.uint8)
+    def make_decoder(self, latent_shape: tuple[int, int, int], feature_shape: tuple[int, int, int]) -> nn.Module:
+        return FeatureDecoder(latent_shape[0], feature_shape, self.widths, self.aware)
 
 
-class SemanticnnEdge(nn.Module):
-    """(soft float (B, bits), ber float (B,)) -> {task: logits float (B, classes)}."""
-
-    def __init__(self, latent_shape: tuple[int, int, int], feature_shape: tuple[int, int, int], centers: Centers,
-                 tail: nn.Module, task: str, config: SemanticnnConfig):  # fmt: skip
-        super().__init__()
-        self.config, self.task, self.latent_shape = config, task, latent_shape
-        self.centers, self.tail = centers, tail
-        self.decoder = FeatureDecoder(latent_shape[0], feature_shape, config)
-
-    def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {self.task: self.answer(self.received(soft), ber)}
-
-    def received(self, soft: torch.Tensor) -> torch.Tensor:
-        """What arrived, as latents (B, N)."""
-        aware = self.config.aware
-        return self.centers.received(soft if aware else torch.sign(soft), self.config.posterior and aware)
-
-    def answer(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
-        """Latents (B, N) as received -> logits (B, classes)."""
-        return self.tail(self.decoder(latents.unflatten(1, self.latent_shape), ber))
-
-
-def build(height: int, width: int, classes: int, task: str, config: SemanticnnConfig) -> tuple[nn.Module, Device, SemanticnnEdge]:
-    """(base, device, edge) with fresh weights; device and edge share the base's two parts and the centers."""
-    base = make_backbone(config.backbone, classes, config.width)
-    head, tail = split(base)
-    centers = Centers(config.bits)
-    with torch.no_grad():
-        shape = tuple(head.eval()(torch.zeros(1, 3, height, width)).shape[1:])
-    latent = (shape[0] // 2, -(-shape[1] // STRIDE), -(-shape[2] // STRIDE))
-    return base, Device(head, shape[0], centers), SemanticnnEdge(latent, shape, centers, tail, task, config)
-
-
-def edge_network(manifest: Manifest) -> SemanticnnEdge:
-    """A fresh network in the shapes of a bundle."""
-    return _of(manifest)[2]
-
-
-def reference_encoder(manifest: Manifest) -> Device:
-    """A fresh device half in the shapes of a bundle."""
-    return _of(manifest)[1]
-
-
-def _of(manifest: Manifest) -> tuple[nn.Module, Device, SemanticnnEdge]:
-    (task,) = manifest.tasks
-    config = SemanticnnConfig(**{**manifest.edge, "widths": tuple(manifest.edge["widths"])})
-    return build(manifest.height, manifest.width, len(task.classes), task.name, config)
+edge_network, reference_encoder = builders(SemanticnnConfig)

@@ -66,5 +66,5 @@ def test_a_configuration_that_extends_itself_is_refused(tmp_path):
 def test_an_unknown_family_is_refused(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(GOOD.replace("codec_id = 9", 'codec_id = 9\nfamily = "strong"'))
-    with pytest.raises(ConfigError, match="family is 'strong'; allowed: weaklink, semanticnn"):
+    with pytest.raises(ConfigError, match="family is 'strong'; allowed: weaklink, semanticnn, "):
         load_config(str(path))

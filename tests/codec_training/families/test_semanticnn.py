@@ -10,10 +10,11 @@ from PIL import Image
 from codec_training import evaluate, export, train
 from codec_training.config import load_config
 from codec_training.datasets import hold_out, load_dataset
-from codec_training.families import semanticnn
+from codec_training.families import semanticnn, split
 from device_client.encoder import Encoder
 from edge_server.engine import Engine, EngineRequest
 from semantic_codec.bundle import load_bundle, load_recording
+from semantic_codec.nn.split_codec import build
 from semantic_codec.errors import BundleError, ConfigError, NotFound
 
 CONFIG = """
@@ -33,7 +34,8 @@ snr_db = [-6.0, 7.0]
 recipe = "{recipe}"
 base_epochs = {base_epochs}
 autoencoder_epochs = 2
-task_epochs = 3
+task_epochs = {task_epochs}
+joint_epochs = {joint_epochs}
 tail_epochs = {tail_epochs}
 batch = 32
 views = 2
@@ -44,8 +46,8 @@ base_learning_rate = 3e-3
 learning_rate = 3e-3
 consistency = {consistency}
 """
-PAPER = {"recipe": "paper", "posterior": "false", "base_epochs": 12, "tail_epochs": 0, "consistency": 0.0}
-OURS = {"recipe": "ours", "posterior": "true", "base_epochs": 1, "tail_epochs": 1, "consistency": 0.3}
+PAPER = {"recipe": "paper", "posterior": "false", "base_epochs": 12, "task_epochs": 3, "joint_epochs": 0, "tail_epochs": 0, "consistency": 0.0}
+OURS = {"recipe": "ours", "posterior": "true", "base_epochs": 1, "task_epochs": 0, "joint_epochs": 3, "tail_epochs": 1, "consistency": 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +156,12 @@ def test_a_configuration_that_does_not_fit_is_refused_before_training(images, tm
 
 def test_pretrained_weights_fill_all_but_the_classifier(tmp_path):
     make = semanticnn.SemanticnnConfig(width=0.25)
-    base, other = (semanticnn.build(20, 12, classes, "label", make)[0] for classes in (3, 5))
+    base, other = (build(20, 12, classes, "label", make)[0] for classes in (3, 5))
     torch.save(other.state_dict(), tmp_path / "weights.pth")
-    semanticnn.load_weights(base, str(tmp_path / "weights.pth"))
+    split.load_weights(base, str(tmp_path / "weights.pth"))
     assert torch.equal(base.features[0][0].weight, other.features[0][0].weight)
     assert len(base.classifier[1].weight) == 3
     with pytest.raises(ConfigError, match="does not fit the base"):
-        semanticnn.load_weights(semanticnn.build(20, 12, 3, "label", semanticnn.SemanticnnConfig())[0], str(tmp_path / "weights.pth"))
+        split.load_weights(build(20, 12, 3, "label", semanticnn.SemanticnnConfig())[0], str(tmp_path / "weights.pth"))
     with pytest.raises(NotFound, match="there is no file"):
-        semanticnn.load_weights(base, str(tmp_path / "none.pth"))
+        split.load_weights(base, str(tmp_path / "none.pth"))

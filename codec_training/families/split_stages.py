@@ -1,9 +1,8 @@
-"""What the stages of a ``semanticnn`` training lose, and how they are watched."""
+"""What the stages of a training in ``split.py`` lose, and how they are watched."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,16 +15,13 @@ from codec_training.views import Batch
 from semantic_codec.nn.channel import Received, draw_ber, transmit
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.gdn import GDN
-from semantic_codec.nn.semanticnn import Device, SemanticnnEdge
-
-if TYPE_CHECKING:
-    from codec_training.families.semanticnn import Config
+from semantic_codec.nn.split_codec import Device, SplitEdge
 
 WATCHED = (0.0, 0.05, 0.1)
 
 
 class _Loss:
-    def __init__(self, config: Config, device: Device, edge: SemanticnnEdge):
+    def __init__(self, config, device: Device, edge: SplitEdge):
         self.config, self.device, self.edge = config, device, edge
 
     def _send(self, signs: torch.Tensor) -> Received:
@@ -52,17 +48,21 @@ class AutoencoderLoss(_Loss):
         with torch.no_grad():
             features = self.device.head(pixels(batch.images))
         arrived, _, ber, _ = self._through(self.device.encoder(features))
-        return F.mse_loss(self.edge.decoder(arrived.unflatten(1, self.edge.latent_shape), ber), features)
+        return F.mse_loss(self.edge.restored(arrived, ber), features)
 
 
 class TaskLoss(_Loss):
-    """Of the task, of the attributions' asymmetry, of the centers' usage, of noisy answers unlike clean ones."""
+    """Of the task, and where they weigh: features, the centers' usage, the attributions' asymmetry, noisy answers unlike clean ones."""
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         training = self.config.training
-        arrived, sent, ber, usage = self._through(self.device(batch.images))
-        logits = self.edge.answer(arrived, ber)
+        features = self.device.head(pixels(batch.images))
+        arrived, sent, ber, usage = self._through(self.device.encoder(features))
+        restored = self.edge.restored(arrived, ber)
+        logits = self.edge.tail(restored)
         loss = task_loss(logits, batch, training)
+        if training.features:
+            loss = loss + training.features * F.mse_loss(restored, features.detach())
         if training.usage:
             loss = loss + training.usage * F.mse_loss(usage, torch.full_like(usage, 1 / len(usage)))
         if training.attribution:
@@ -100,7 +100,7 @@ def base_accuracy(base: nn.Module, split: Split) -> dict[str, float]:
     return {"base": 100 * float(sum(right)) / len(labels)}
 
 
-def codec_accuracy(device: Device, edge: SemanticnnEdge, split: Split) -> Callable[[], dict[str, float]]:
+def codec_accuracy(device: Device, edge: SplitEdge, split: Split) -> Callable[[], dict[str, float]]:
     """Accuracy on a split at :data:`WATCHED` bit error rates, in percent, with flips from a fixed seed."""
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
 

@@ -1,0 +1,92 @@
+"""The other families that cut a network in two: their parts, and a whole training of each."""
+
+import math
+
+import pytest
+import torch
+
+from codec_training import train
+from codec_training.config import load_config
+from codec_training.families import split
+from semantic_codec.bundle import load_bundle, load_recording
+from semantic_codec.nn.centers import UniformLevels
+from semantic_codec.nn.families import load_edge_network
+from semantic_codec.nn.split_codec import build
+from tests.codec_training.families.test_semanticnn import images  # noqa: F401  a fixture
+
+SMALL = {
+    "adjscc": ("levels = [12]", "widths = [8, 8, 8, 2]"),
+    "bottlenetpp": ("levels = [6]", "latent_channels = 1\nstride = 4"),
+    "deepcod": ("levels = [12]", "latent_channels = 2\ndecoder_width = 8\nblocks = 1"),
+}
+CONFIG = """
+[codec]
+name = "tiny"
+codec_id = 11
+dataset = "folder:{folder}"
+family = "{family}"
+{levels}
+[edge]
+width = 0.25
+{edge}
+[training]
+base_epochs = 1
+task_epochs = 1
+batch = 32
+views = 2
+margin = 1
+mirror = false
+validation = 48
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SMALL)
+def test_each_trains_exports_and_answers_by_the_same_commands(images, tmp_path, family):  # noqa: F811
+    levels, edge = SMALL[family]
+    path = tmp_path / "tiny.toml"
+    extra = {"adjscc": "autoencoder_epochs = 1\n", "bottlenetpp": "joint_epochs = 1\n", "deepcod": ""}[family]
+    path.write_text(CONFIG.format(folder=images, family=family, levels=levels, edge=edge) + extra)
+    assert train.main([str(path), "--runs", str(tmp_path), "--threads", "1"]) == 0
+    bundle = load_bundle(tmp_path / "tiny" / "bundles" / "tiny" / "1")
+    assert bundle.manifest.family == family and not bundle.runs_on_devices
+    assert len(load_recording(bundle).labels) == 72 and len(bundle.manifest.accuracy) == 7
+
+
+@pytest.mark.parametrize("name", [f"cifar100_{family}_mobilenet" for family in SMALL])
+@pytest.mark.parametrize("size", [(32, 32), (20, 12)], ids=str)
+def test_any_image_size_is_restored_to_its_features(name, size):
+    config = load_config(name)
+    _, device, edge = build(*size, 100, "label", config.edge)
+    shown = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    ber = torch.tensor([0.0, 0.1])
+    latents = device.eval()(shown)
+    features = device.head(split.pixels(shown))
+    restored = edge.eval().restored(latents.flatten(1), ber)
+    assert restored.shape == features.shape and edge(torch.ones(2, math.prod(edge.latent_shape) * config.edge.bits), ber)["label"].shape == (2, 100)
+    if size == (32, 32):
+        assert config.codec.levels == (math.prod(edge.latent_shape),)
+    told, other = (edge.restored(latents.flatten(1), torch.full((2,), one)) for one in (0.0, 0.2))
+    assert torch.equal(told, other) != config.edge.aware
+
+
+def test_uniform_levels_round_and_pass_the_gradient():
+    levels = UniformLevels(8)
+    latents = torch.tensor([[0.0, 0.5, 1.0, 0.251]], requires_grad=True)
+    found, sent, _ = levels.quantize(latents)
+    assert found.tolist() == [[0, 128, 255, 64]]
+    sent.sum().backward()
+    assert latents.grad.tolist() == [[1, 1, 1, 1]]
+    assert torch.allclose(levels.received(levels.signs(found), posterior=False), sent)
+    assert torch.allclose(levels.received(levels.signs(found), posterior=True), sent)
+
+
+def test_a_family_that_this_node_does_not_know_is_refused(tmp_path):
+    from dataclasses import replace
+
+    from semantic_codec.bundle import find_bundle
+    from semantic_codec.errors import BundleError
+
+    bundle = find_bundle("digits")
+    with pytest.raises(BundleError, match="of the family 'strong'; allowed: weaklink, semanticnn"):
+        load_edge_network(replace(bundle, manifest=replace(bundle.manifest, family="strong")))
