@@ -25,7 +25,7 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import LearningConfig
 from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
-from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, codec_accuracy, base_accuracy, count_macs
+from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, base_accuracy, codec_accuracy, count_macs
 from codec_training.stages import Stage, annealed, epochs_of, task_loss
 from codec_training.teacher import train_teacher
 from codec_training.views import Views

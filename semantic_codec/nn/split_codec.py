@@ -8,6 +8,7 @@ A family is a :class:`SplitConfig` that makes its own encoder and decoder, and i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from semantic_codec.nn.encoder import pixels
 
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(ABC):
     """``bits`` per symbol, 3 for eight centers.
 
     ``posterior`` feeds the decoder with the mean center given what was received, the BER and the usage, instead of the
@@ -38,13 +39,13 @@ class SplitConfig:
     def make_centers(self) -> Centers:
         return Centers(self.bits)
 
+    @abstractmethod
     def make_encoder(self, channels: int) -> nn.Module:
         """Features (B, channels, rows, columns) -> latents (B, c, h, w), for any size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_decoder(self, latent_shape: tuple[int, int, int], feature_shape: tuple[int, int, int]) -> nn.Module:
         """(latents (B, *latent_shape), BER (B,)) -> features (B, *feature_shape)."""
-        raise NotImplementedError
 
 
 def padded(features: torch.Tensor, stride: int) -> torch.Tensor:
