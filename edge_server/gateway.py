@@ -1,8 +1,9 @@
 """What becomes of raw frames, whichever door they came through: read, accepted once, inferred, replied to.
 
-    UDP datagrams -> micro-batch -> reader (own thread) -.
-                                                          +-> duplicate or replay? -> pilot errors -> inference -> reply
-    serial lines -> search for frames (same thread) ------'
+    UDP datagrams -> reader -> search, where damaged (own thread) -.
+                                                                    +-> duplicate or replay? -> pilot errors -.
+    serial lines -> search for frames (same thread) ---------------'                                         |
+                                                     replies <- inference <- groups of one codec and level <-'
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ class Source(Protocol):
 
 
 class Readers:
-    """Open and keyed mode, whichever are allowed, read as one. Any thread may read, one at a time, while another calls
-    :meth:`serve`.
+    """Open and keyed mode, whichever are allowed, read as one. Any threads may read while another calls :meth:`serve`.
 
     What is shorter than an open reply is not read in open mode: whoever gave a false address would have more sent there
     than they sent themselves.

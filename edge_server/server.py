@@ -181,7 +181,7 @@ class EdgeServer:
 
     def _assemble(self) -> None:
         settings, clock = self._settings, self._clock
-        # A thread of its own: the frame reader is single-threaded by contract.
+        # A thread of its own, for searches that take longer than the event loop may.
         reading = self._closers.enter_context(ThreadPoolExecutor(1, "frames"))
         engine, lanes = self._open_engine()
         roots = settings.bundles or bundle_roots()
