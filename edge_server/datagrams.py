@@ -45,8 +45,8 @@ class Datagrams:
             self._sent = _Messages()
 
     def receive(self, most_bytes: int, most: int = BATCH) -> list[tuple[bytes, Address]]:
-        """The next datagrams with their senders, up to ``most``, :data:`BATCH` at most, in the order of their arrival; of a longer one
-        the first ``most_bytes``."""
+        """The next datagrams with their senders, up to ``most``, :data:`BATCH` at most, in the order of their arrival; of
+        a longer one the first ``most_bytes``."""
         if self._library is None:
             return self._receive_singly(most_bytes, most)
         if most_bytes != self._width:
@@ -56,7 +56,7 @@ class Datagrams:
             self._received.parts["bytes"] = most_bytes
             self._received.headers["name_bytes"] = NAME_BYTES
         headers = self._received.headers
-        count = self._library.recvmmsg(self._sock.fileno(), headers.ctypes.data, most, socket.MSG_DONTWAIT, None)
+        count = self._library.recvmmsg(self._sock.fileno(), self._received.address, most, socket.MSG_DONTWAIT, None)
         if count <= 0:
             _told(ctypes.get_errno())
             return []
@@ -78,7 +78,7 @@ class Datagrams:
             self._write(part)
             left = len(part)
             while left:
-                first = self._sent.headers[len(part) - left :].ctypes.data
+                first = self._sent.address + (len(part) - left) * _HEADER.itemsize
                 count = self._library.sendmmsg(self._sock.fileno(), first, left, socket.MSG_DONTWAIT)
                 if count < 0 and not _told(ctypes.get_errno()):
                     return done
@@ -93,7 +93,7 @@ class Datagrams:
         sent.parts["base"][:count] = self._data.ctypes.data + np.cumsum(lengths) - lengths
         sent.parts["bytes"][:count] = lengths
         names = [_packed(address) for _, address in replies]
-        sent.names[:count] = np.frombuffer(b"".join(names), np.uint8).reshape(count, -1)[:, :NAME_BYTES]
+        sent.names[:count] = np.frombuffer(b"".join(names), np.uint8).reshape(count, NAME_BYTES)
         sent.headers["name_bytes"][:count] = [16 if len(address) == 2 else NAME_BYTES for _, address in replies]
 
     def _receive_singly(self, most_bytes: int, most: int) -> list[tuple[bytes, Address]]:
@@ -122,6 +122,7 @@ class _Messages:
         self.names = np.zeros((BATCH, NAME_BYTES), np.uint8)
         self.parts = np.zeros(BATCH, np.dtype([("base", "u8"), ("bytes", "u8")]))
         self.headers = np.zeros(BATCH, _HEADER)
+        self.address = self.headers.ctypes.data
         places = np.arange(BATCH, dtype=np.uint64)
         self.headers["name"] = self.names.ctypes.data + places * NAME_BYTES
         self.headers["parts"] = self.parts.ctypes.data + places * self.parts.itemsize
