@@ -36,6 +36,7 @@ class TimedHttp(HttpToolsProtocol):
         if not self._unread and (not self._turns.full or data.startswith(_NOT_WORK)):
             super().data_received(data)
             return
+        self._unset_keepalive_if_required()  # the next request is there, although not yet read
         self._unread += data
         self.flow.pause_reading()
         self._turns.wait(self, self._go_on)
