@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from semantic_codec.bundle import Bundle
 from tests.edge_server.conftest import grpc_stub, running, sample, until
 from tests.edge_server.test_service import Gate
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
@@ -77,7 +76,7 @@ async def alone(stub: edge_pb2_grpc.EdgeInferenceStub, request: edge_pb2.InferRe
 
 
 @pytest.mark.parametrize("max_batch", [3, 64])
-async def test_a_stream_answers_as_single_calls_do(bundle_root: Path, bundle: Bundle, max_batch: int):
+async def test_a_stream_answers_as_single_calls_do(bundle_root: Path, max_batch: int):
     async with running(bundle_root, max_batch=max_batch) as (server, at), grpc_stub(at["grpc"]) as stub:
         asked = requests()
         expected = {name: await alone(stub, request) for name, request in asked.items()}
