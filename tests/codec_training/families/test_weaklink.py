@@ -49,6 +49,7 @@ def test_centers_train_export_to_thresholds_and_decode(tmp_path):
     assert np.array_equal(program.layers[-1].index_map, heads.aware.centers.index_map.numpy())
 
 
+@pytest.mark.slow
 def test_a_run_without_tail_tuning_is_finished_after_its_integer_stage(tmp_path):
     text = (GOOD + TRAINING).replace("tail_epochs = 2", "tail_epochs = 0").replace("float_epochs = 3", "float_epochs = 1\nconsistency = 0.3")
     path = write(tmp_path, text)
