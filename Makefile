@@ -81,8 +81,8 @@ bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/r
 
 RIVALS_PYTHON ?=
 .PHONY: bench-serving
-bench-serving: $(STAMP) ## the edge node against other model servers, into benchmarks/results (needs nghttp2-client; RIVALS_PYTHON=... for the others)
-	$(RUN) -m benchmarks serving --json benchmarks/results/serving.json $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
+bench-serving: $(STAMP) ## the edge node against other model servers, into benchmarks/results and docs/operating.md (needs nghttp2-client; RIVALS_PYTHON=... for the others)
+	$(RUN) -m benchmarks serving --json benchmarks/results/serving.json --docs docs/operating.md $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
 
 .PHONY: bench-rivals
 bench-rivals: $(STAMP) ## the codec against FEC, JPEG and the raw image, into benchmarks/results and docs/rivals.md

@@ -27,8 +27,10 @@ import numpy as np
 
 from benchmarks import clients, h2load, udp_devices
 from benchmarks.h2load import Load
+from benchmarks.latency_tables import rewrite
 from benchmarks.processes import busy_s, cpu_s, memory_mb
 from benchmarks.serving_servers import RIVALS, Question, Server, answer_bytes, questions, start_rival, start_weaklink
+from benchmarks.serving_tables import markdown
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import encode_frame
@@ -190,7 +192,7 @@ def measure_rival(
     except (ConfigError, OSError) as error:
         print(f"{name} is not measured: {error}", file=sys.stderr)
         for bundle in bundles:
-            yield {"server": name, "bundle": bundle.manifest.name} | dict.fromkeys(COLUMNS[2:], None)
+            yield dict.fromkeys(COLUMNS) | {"server": name, "bundle": bundle.manifest.name}
         return
     try:
         for bundle in bundles:
@@ -218,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="python of an environment with benchmarks/rivals-requirements.txt; without it the rivals are not measured")
     parser.add_argument("--seed", type=int, default=0, help="of arrival times and bit flips (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help=f"renew the table between the marks of this page: closed loops of {CAPACITY_AT}")
     options = parser.parse_args(argv)
     if min(options.concurrency, default=0) < 1 or options.seconds <= 0 or not all(0 < load < 100 for load in options.loads_percent):
         raise ConfigError(
@@ -236,6 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print_table([row], COLUMNS)
             write_json(options.json, rows, options.seed)  # after each server: what is measured is not lost
     print_table(rows, COLUMNS)
+    if options.docs:
+        rewrite(options.docs, markdown(rows, CAPACITY_AT), "serving")
     return 0
 
 
