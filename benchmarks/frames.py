@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from semantic_codec.ber import BerEstimator
-from semantic_codec.frame import HEADER_BITS, HEADER_BYTES, LIST_SIZE, FrameReader, FrameResult, Layout, WireCodec
+from semantic_codec.frame import HEADER_BITS, HEADER_BYTES, LIST_SIZE, FrameReader, FrameResult, WireCodec
+from semantic_codec.frame_format import Layout
 from semantic_codec.header import Header, pack_header
 from semantic_codec.header_code import HeaderCode, open_code
 from semantic_codec.interleave import contiguous_layout, spread_layout

@@ -13,7 +13,7 @@ import uvloop
 from prometheus_client import disable_created_metrics
 
 from edge_server.log_format import set_up_logs
-from edge_server.server import Addresses, EdgeServer
+from edge_server.server import EdgeServer
 from edge_server.settings import load_settings
 from semantic_codec.errors import WeaklinkError
 

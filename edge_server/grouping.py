@@ -11,7 +11,7 @@ from edge_server.access import CALLER
 from edge_server.devices import DeviceTable
 from edge_server.inference import MAX_NAME
 from edge_server.jobs import Group
-from edge_server.messages import to_error
+from edge_server.messages import common_response, to_error
 from edge_server.repository import Repository
 from semantic_codec.bundle import Level
 from semantic_codec.errors import WeaklinkError
@@ -101,33 +101,12 @@ def encode_responses(group: Group) -> list[bytes]:
     if group.error is not None:
         refusal = edge_pb2.InferResponse(codec=group.served.name, error=to_error(group.error)).SerializeToString()
         return [part + refusal for part in own]
-    common = {ber: _common(group, ber) for ber in set(group.bers)}
+    common = {ber: common_response(group, ber).SerializeToString() for ber in set(group.bers)}
     results = [own, [common[ber] for ber in group.bers]]
     for task, best in group.answer.tasks.items():
         labels = group.served.classes[task]
         results.append([_result(task, index, labels[index]) + _DOUBLE.pack(score) for index, score in best])
     return [b"".join(parts) for parts in zip(*results)]
-
-
-def _common(group: Group, ber: float) -> bytes:
-    answer, served = group.answer, group.served
-    response = edge_pb2.InferResponse(
-        ber_used=ber,
-        ber_source=group.ber_source,
-        times=edge_pb2.StageTimes(
-            queue_ms=(group.started - group.received) * 1e3,
-            decode_ms=answer.decode_s * 1e3,
-            tail_ms=answer.tail_s * 1e3,
-            total_ms=(group.finished - group.received) * 1e3,
-        ),
-        codec=served.name,
-        version=served.version,
-        level=group.level,
-    )
-    advised = served.advice.level(ber)
-    if advised is not None:
-        response.advice.level = advised
-    return response.SerializeToString()
 
 
 @lru_cache(4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edge_server.jobs import Call, Job
+from edge_server.jobs import Call, Group, Job
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import WeaklinkError
 from weaklink.v1 import edge_pb2
@@ -41,10 +41,21 @@ def to_response(job: Job) -> edge_pb2.InferResponse:
             sequence=call.sequence,
             error=to_error(job.error),
         )
+    response = common_response(job, job.request.ber)
+    response.request_id, response.device, response.sequence = call.request_id, call.device, call.sequence
+    for task, top in job.answer.tasks.items():
+        result = response.results.add(task=task)
+        labels = job.served.classes[task]
+        for index, confidence in top:
+            result.top.add(index=index, label=labels[index], confidence=confidence)
+    return response
+
+
+def common_response(job: Job | Group, ber: float) -> edge_pb2.InferResponse:
+    """What the responses to images that were computed together and decoded with one BER have in common."""
     request, answer, served = job.request, job.answer, job.served
     response = edge_pb2.InferResponse(
-        request_id=call.request_id,
-        ber_used=request.ber,
+        ber_used=ber,
         ber_source=job.ber_source,
         times=edge_pb2.StageTimes(
             queue_ms=(job.started - job.received) * 1e3,
@@ -55,15 +66,8 @@ def to_response(job: Job) -> edge_pb2.InferResponse:
         codec=request.codec,
         version=request.version,
         level=request.level,
-        device=call.device,
-        sequence=call.sequence,
     )
-    for task, top in answer.tasks.items():
-        result = response.results.add(task=task)
-        labels = served.classes[task]
-        for index, confidence in top:
-            result.top.add(index=index, label=labels[index], confidence=confidence)
-    advised = served.advice.level(request.ber)
+    advised = served.advice.level(ber)
     if advised is not None:
         response.advice.level = advised
     return response

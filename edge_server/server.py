@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 
 import grpc
@@ -50,7 +49,7 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import SERVICE, EdgeService
 from edge_server.settings import Settings
-from edge_server.sockets import bind, join
+from edge_server.sockets import Addresses, bind, join
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
@@ -70,21 +69,6 @@ ARRIVED_S = 0.05
 KEEPING_S = 1.0
 """How often keys, tokens and certificates are looked at, and the replay window brought to the disk."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the server listens, as ``host:port``."""
-
-    grpc: str
-    http: str
-    udp: str | None = None
-    serial: str | None = None
-
-    def ready_line(self) -> dict[str, str]:
-        """Without what does not listen."""
-        listening = {name: address for name, address in asdict(self).items() if address is not None}
-        return {"event": "listening", **listening}
 
 
 class EdgeServer:

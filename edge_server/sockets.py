@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import asdict, dataclass
 
 from semantic_codec.errors import AlreadyExists
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the server listens, as ``host:port``."""
+
+    grpc: str
+    http: str
+    udp: str | None = None
+    serial: str | None = None
+
+    def ready_line(self) -> dict[str, str]:
+        """Without what does not listen."""
+        listening = {name: address for name, address in asdict(self).items() if address is not None}
+        return {"event": "listening", **listening}
 
 
 def bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket:

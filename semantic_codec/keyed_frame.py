@@ -15,7 +15,8 @@ from hmac import compare_digest
 import numpy as np
 
 from semantic_codec.errors import InvalidRequest
-from semantic_codec.frame import FrameReader, Layout, Mode, WireCodec, check_hash
+from semantic_codec.frame import FrameReader, WireCodec, check_hash
+from semantic_codec.frame_format import Layout, Mode
 from semantic_codec.header_code import HeaderCode
 from semantic_codec.interleave import spread_layout
 from semantic_codec.keyed import (

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codec_training.config import CodecConfig
-from codec_training.families.split import SplitTraining, check_fit, load_run, train
-from codec_training.teacher import TeacherConfig
+from codec_training.families.split import SplitConfig, SplitTraining, check_fit, load_run, train
 from semantic_codec.nn.adjscc import AdjsccConfig
-from semantic_codec.nn.channel import ChannelConfig
 
 __all__ = ["Config", "check_fit", "load_run", "train"]
 
@@ -21,11 +18,6 @@ class AdjsccTraining(SplitTraining):
 
 
 @dataclass(frozen=True)
-class Config:
-    """One training run; ``edge`` is the architecture, the device's half included. Height and width are the data set's."""
-
-    codec: CodecConfig
+class Config(SplitConfig):
     edge: AdjsccConfig = field(default_factory=AdjsccConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
     training: AdjsccTraining = field(default_factory=AdjsccTraining)
-    teacher: TeacherConfig | None = None

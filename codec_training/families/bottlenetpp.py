@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codec_training.config import CodecConfig
-from codec_training.families.split import SplitTraining, check_fit, load_run, train
-from codec_training.teacher import TeacherConfig
+from codec_training.families.split import SplitConfig, SplitTraining, check_fit, load_run, train
 from semantic_codec.nn.bottlenetpp import BottlenetConfig
-from semantic_codec.nn.channel import ChannelConfig
 
 __all__ = ["Config", "check_fit", "load_run", "train"]
 
@@ -24,11 +21,6 @@ class BottlenetTraining(SplitTraining):
 
 
 @dataclass(frozen=True)
-class Config:
-    """One training run; ``edge`` is the architecture, the device's half included. Height and width are the data set's."""
-
-    codec: CodecConfig
+class Config(SplitConfig):
     edge: BottlenetConfig = field(default_factory=BottlenetConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
     training: BottlenetTraining = field(default_factory=BottlenetTraining)
-    teacher: TeacherConfig | None = None

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codec_training.config import CodecConfig
-from codec_training.families.split import SplitTraining, check_fit, load_run, train
-from codec_training.teacher import TeacherConfig
-from semantic_codec.nn.channel import ChannelConfig
+from codec_training.families.split import SplitConfig, SplitTraining, check_fit, load_run, train
 from semantic_codec.nn.deepcod import DeepcodConfig
 
 __all__ = ["Config", "check_fit", "load_run", "train"]
@@ -23,11 +20,6 @@ class DeepcodTraining(SplitTraining):
 
 
 @dataclass(frozen=True)
-class Config:
-    """One training run; ``edge`` is the architecture, the device's half included. Height and width are the data set's."""
-
-    codec: CodecConfig
+class Config(SplitConfig):
     edge: DeepcodConfig = field(default_factory=DeepcodConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
     training: DeepcodTraining = field(default_factory=DeepcodTraining)
-    teacher: TeacherConfig | None = None

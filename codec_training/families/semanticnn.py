@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codec_training.config import CodecConfig
 from codec_training.datasets import Dataset
 from codec_training.families import split
-from codec_training.families.split import SplitTraining, load_run, train
-from codec_training.teacher import TeacherConfig
+from codec_training.families.split import SplitConfig, SplitTraining, load_run, train
 from semantic_codec.errors import ConfigError
-from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.semanticnn import SemanticnnConfig
 
 __all__ = ["Config", "check_fit", "load_run", "train"]
@@ -32,14 +29,9 @@ class SemanticnnTraining(SplitTraining):
 
 
 @dataclass(frozen=True)
-class Config:
-    """One training run; ``edge`` is the architecture, the device's half included. Height and width are the data set's."""
-
-    codec: CodecConfig
+class Config(SplitConfig):
     edge: SemanticnnConfig = field(default_factory=SemanticnnConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
     training: SemanticnnTraining = field(default_factory=SemanticnnTraining)
-    teacher: TeacherConfig | None = None
 
 
 def check_fit(config: Config, dataset: Dataset) -> None:

@@ -12,7 +12,7 @@ usage as they are then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,18 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from codec_training.checkpoint import load_checkpoint
-from codec_training.config import LearningConfig
+from codec_training.config import CodecConfig, LearningConfig
 from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, base_accuracy, codec_accuracy, count_macs
 from codec_training.stages import Stage, annealed, epochs_of, task_loss
-from codec_training.teacher import train_teacher
+from codec_training.teacher import TeacherConfig, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import REFERENCE
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.index_map import KINDS
+from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.families import encode_in_floats
 from semantic_codec.nn.split_codec import Device, SplitEdge, build
@@ -68,6 +69,16 @@ class SplitTraining(LearningConfig):
     features: float = 0.0
     index_map: str = "searched"
     sharpness: tuple[float, ...] = (4.0, 40.0)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One training run; a family adds ``edge``, the architecture with the device's half, and ``training``. Height and width
+    are the data set's."""
+
+    codec: CodecConfig
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
+    teacher: TeacherConfig | None = None
 
 
 def check_fit(config, dataset: Dataset) -> None:
