@@ -66,7 +66,8 @@ def by_bytes(axes, rows: list[Row]) -> None:
         elif row["ber"] == WORKING_BER and row["family"] in (GENIE, BOUND):
             lines.setdefault(f"{NAMES[row['family']]}, BER {WORKING_BER:g}", []).append(row)
         elif row["ber"] == WORKING_BER and row["family"] not in RIVALS:
-            lines.setdefault(f"{row['bundle']}, BER {WORKING_BER:g}", []).append(row)
+            protection = f", {row['protection']}" if "protection" in row else ""
+            lines.setdefault(f"{row['bundle']}{protection}, BER {WORKING_BER:g}", []).append(row)
     for label, points in lines.items():
         points = sorted(points, key=lambda row: row["on_air_bytes"])
         axes.plot(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.codecs.entropy_rows import measure_entropy_coded
 from benchmarks.rivals.code_rows import BOUND, GENIE, LOCAL, VALIDATION_IMAGES, CodeRows, base_parameters
 from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.contest import Contest
@@ -71,6 +72,7 @@ def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, cond
     base = base_parameters(bundle, len(recording.labels), arguments.draws, arguments.seed, VALIDATION_IMAGES)
     contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
     CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions)
+    measure_entropy_coded(store, contest, recording, base, conditions)
 
 
 def seed_means(rows: list[Row], name: str) -> Iterable[Row]:
@@ -78,7 +80,7 @@ def seed_means(rows: list[Row], name: str) -> Iterable[Row]:
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row["bundle"] == name or row["bundle"].startswith(f"{name}-seed"):
-            groups.setdefault((row["payload_bytes"], row["channel"], row["ber"], row["erased"]), []).append(row)
+            groups.setdefault((row["variant"], row["channel"], row["ber"], row["erased"]), []).append(row)
     for group in groups.values():
         accuracies = [row["accuracy_percent"] for row in group]
         if len(group) > 1 and None not in accuracies:

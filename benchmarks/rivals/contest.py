@@ -51,7 +51,7 @@ class Contest:
 
     def __init__(self, bundle: Bundle, recording: Recording, draws: int, seed: int, threads: int):
         self.bundle, self.labels = bundle, recording.labels
-        self._draws, self._seed = draws, seed
+        self.draws, self.seed = draws, seed
         self._engine = Engine([bundle], threads=threads)
         self._sent = unpack_bits(recording.bitstreams, bundle.manifest.bits)
         self._answers: dict[tuple, np.ndarray] = {}
@@ -80,7 +80,7 @@ class Contest:
             clean, hurt = (self.ours(rival.info_bytes, at) for at in (Condition("bsc"), condition))
             return (1 - error) * clean + error * hurt, 1 - error
         code = self._code(rival)
-        residual = residual_ber(code, condition, self._seed)
+        residual = residual_ber(code, condition, self.seed)
         decoded = []
 
         def through(flips, erased):
@@ -98,12 +98,12 @@ class Contest:
 
     def _each_draw(self, condition: Condition, bits: int, through) -> np.ndarray:
         rights = []
-        for draw in range(1 if condition.draws_alike else self._draws):
-            flips, erased = condition.draw(self.images, bits, self.bundle.manifest.bits, self._seed, draw)
-            rights.append(self._right(*through(flips, erased)))
+        for draw in range(1 if condition.draws_alike else self.draws):
+            flips, erased = condition.draw(self.images, bits, self.bundle.manifest.bits, self.seed, draw)
+            rights.append(self.right(*through(flips, erased)))
         return np.stack(rights).astype(float)
 
-    def _right(self, bits: np.ndarray, ber: np.ndarray | float, erased: np.ndarray) -> np.ndarray:
+    def right(self, bits: np.ndarray, ber: np.ndarray | float, erased: np.ndarray) -> np.ndarray:
         """Right answers to a prefix uint8 (N, k), bool (N,). What arrived as it was sent is answered once for all."""
         rates = np.full(self.images, ber, np.float32)
         whole = (rates == 0) & ~erased.any(axis=1) & (bits == self._sent[:, : bits.shape[1]]).all(axis=1)

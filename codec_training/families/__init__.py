@@ -8,8 +8,8 @@
     tail        linear heads                               the rest of the base
     stages      float, integer, tail                       base, autoencoder, task (joint, tail)
 
-The others that cut one of torchvision's networks in two, ``adjscc``, ``bottlenetpp`` and ``deepcod``, differ from ``semanticnn`` in
-encoder, quantizer, decoder and stages, and share its training (split.py).
+The others that cut one of torchvision's networks in two, ``adjscc``, ``bottlenetpp``, ``deepcod`` and ``aecnn``, differ from
+``semanticnn`` in encoder, quantizer, decoder and stages, and share its training (split.py).
 
 A family's module has
 
@@ -32,7 +32,7 @@ from torch import nn
 
 from semantic_codec.errors import ConfigError
 
-FAMILIES = {name: f"codec_training.families.{name}" for name in ("weaklink", "semanticnn", "adjscc", "bottlenetpp", "deepcod")}
+FAMILIES = {name: f"codec_training.families.{name}" for name in ("weaklink", "semanticnn", "adjscc", "bottlenetpp", "deepcod", "aecnn")}
 
 
 def find_family(name: str) -> ModuleType:

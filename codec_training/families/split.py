@@ -1,6 +1,7 @@
 """Training of the families that cut one of torchvision's networks in two (nn/split_codec.py), on true bit flips.
 
     base         the uncompressed network, which is then cut in two
+    attention    the base with an encoder's channel attention in it, by which that chooses what it sends
     autoencoder  encoder, centers and decoder restore the features behind the base's head, through the channel
     task         the same for the task, the base as it is
     joint        the same, the base along with it
@@ -33,13 +34,14 @@ from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import REFERENCE
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.index_map import KINDS
+from semantic_codec.nn.aecnn import Attended, ChannelSelection
 from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.families import encode_in_floats
 from semantic_codec.nn.split_codec import Device, SplitEdge, build
 
 SETTLING_IMAGES = 2000
-STAGES = ("base", "autoencoder", "task", "joint", "tail")
+STAGES = ("base", "attention", "autoencoder", "task", "joint", "tail")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class SplitTraining(LearningConfig):
 
     weights: str = ""
     base_epochs: int = 60
+    attention_epochs: int = 0
     autoencoder_epochs: int = 30
     task_epochs: int = 30
     joint_epochs: int = 0
@@ -88,7 +91,12 @@ def check_fit(config, dataset: Dataset) -> None:
         raise ConfigError(f"[training] index_map is {training.index_map!r}", allowed=", ".join(KINDS), fix="name one of these")
     if len(training.sharpness) != 2 or min(training.sharpness) <= 0:
         raise ConfigError(f"[training] sharpness is {list(training.sharpness)}", allowed="two numbers above 0", fix="give both")
-    symbols = int(np.prod(_build(config, dataset)[2].latent_shape))
+    _, device, edge = _build(config, dataset)
+    if training.attention_epochs and not isinstance(device.encoder, ChannelSelection):
+        raise ConfigError(
+            f"[training] attention_epochs is {training.attention_epochs}", allowed="0 for an encoder that chooses no channels", fix="leave it out"
+        )
+    symbols = int(np.prod(edge.latent_shape))
     if config.codec.levels != (symbols,):
         raise ConfigError(
             f"[codec] levels are {list(config.codec.levels)}", allowed=f"[{symbols}]: all symbols, there is no shorter prefix",
@@ -113,6 +121,13 @@ def train(config, dataset: Dataset, folder: Path) -> None:
             training.base_epochs, training.base_learning_rate, steps, batches,
             lambda batch: task_loss(base(pixels(batch.images)), batch, training), lambda: base_accuracy(base, held_out),
         )  # fmt: skip
+        if training.attention_epochs:
+            attended = Attended(device.head, device.encoder, edge.tail)
+            Stage("attention", config, folder, parts["attention"], writer, training.base_weight_decay).run(
+                training.attention_epochs, training.joint_learning_rate, steps, batches,
+                lambda batch: task_loss(attended(pixels(batch.images)), batch, training), lambda: base_accuracy(attended, held_out),
+            )  # fmt: skip
+            device.encoder.choose(_features(device, dataset.train))
         base.eval().requires_grad_(False)
         check = codec_accuracy(device, edge, held_out)
         if training.autoencoder_epochs:
@@ -155,7 +170,7 @@ def load_run(folder: Path, config, dataset: Dataset) -> Trained:
         if stage == "base":
             notes["base_accuracy_percent"] = round(base_accuracy(base, dataset.test)["base"], 3)
             base.eval()
-        elif stage != "tail" and wanted:
+        elif stage not in ("attention", "tail") and wanted:
             settle(config, dataset.train, device)
     device.eval()
     weights = {name: tensor.detach().contiguous() for name, tensor in device.state_dict().items()}
@@ -180,6 +195,7 @@ def stage_parts(base: nn.Module, device: Device, edge: SplitEdge) -> dict[str, d
     codec = nn.ModuleDict({"encoder": device.encoder, "centers": device.centers, "decoder": edge.decoder})
     return {
         "base": {"base": base},
+        "attention": {"base": base, "encoder": device.encoder},
         "autoencoder": {"codec": codec},
         "task": {"codec": codec},
         "joint": {"codec": codec, "base": base},
@@ -187,12 +203,18 @@ def stage_parts(base: nn.Module, device: Device, edge: SplitEdge) -> dict[str, d
     }
 
 
+@torch.no_grad()
 def settle(config, split: Split, device: Device) -> None:
     """Sort the centers and choose their index map, on the first training images."""
-    with torch.inference_mode():
-        images = torch.from_numpy(split.images[:SETTLING_IMAGES])
-        latents = torch.cat([device.eval()(part) for part in images.split(500)])
-    device.centers.settle(latents.clone(), config.training.index_map, config.training.seed)
+    latents = device.eval().encoder(_features(device, split))
+    device.centers.settle(latents, config.training.index_map, config.training.seed)
+
+
+@torch.no_grad()
+def _features(device: Device, split: Split) -> torch.Tensor:
+    """Of the first training images, in front of the encoder."""
+    images = torch.from_numpy(split.images[:SETTLING_IMAGES])
+    return torch.cat([device.eval().head(pixels(part)) for part in images.split(500)])
 
 
 def load_weights(base: nn.Module, path: str) -> None:

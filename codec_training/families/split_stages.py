@@ -122,16 +122,16 @@ def codec_accuracy(device: Device, edge: SplitEdge, split: Split) -> Callable[[]
 
 @torch.no_grad()
 def count_macs(module: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of one image in convolutions and divisive norms."""
+    """Multiply-accumulates of one image in convolutions, linear layers and divisive norms."""
     counts = []
 
-    def convolution(layer: nn.Conv2d, _, output: torch.Tensor) -> None:
+    def weighed(layer: nn.Conv2d | nn.Linear, _, output: torch.Tensor) -> None:
         counts.append(output[0].numel() * layer.weight[0].numel())
 
     def norm(layer: GDN, _, output: torch.Tensor) -> None:
         counts.append(output[0].numel() * len(layer.beta))
 
-    kinds = {nn.Conv2d: convolution, GDN: norm}
+    kinds = {nn.Conv2d: weighed, nn.Linear: weighed, GDN: norm}
     hooks = [layer.register_forward_hook(kinds[type(layer)]) for layer in module.modules() if type(layer) in kinds]
     module.eval()(torch.zeros(1, height, width, 3, dtype=torch.uint8))
     for hook in hooks:

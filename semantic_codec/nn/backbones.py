@@ -22,11 +22,21 @@ def make_backbone(name: str, classes: int, width: float = 1.0) -> nn.Module:
     )  # fmt: skip
 
 
-def split(backbone: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """(head, tail), sharing the backbone's parameters: ResNet behind its max pooling, MobileNetV2 behind its first convolution."""
+def split(backbone: nn.Module, cut: int = 0) -> tuple[nn.Module, nn.Module]:
+    """(head, tail), sharing the backbone's parameters: ResNet behind its max pooling, MobileNetV2 behind its first convolution,
+    or behind ``cut`` more of ResNet's four stages or MobileNetV2's blocks."""
     if hasattr(backbone, "maxpool"):
         one = backbone
-        head = nn.Sequential(one.conv1, one.bn1, one.relu, one.maxpool)
-        return head, nn.Sequential(one.layer1, one.layer2, one.layer3, one.layer4, one.avgpool, nn.Flatten(), one.fc)
-    first, *others = backbone.features
-    return first, nn.Sequential(*others, nn.AdaptiveAvgPool2d(1), nn.Flatten(), backbone.classifier)
+        first = [one.conv1, one.bn1, one.relu, one.maxpool]
+        blocks, last = [one.layer1, one.layer2, one.layer3, one.layer4], [one.avgpool, nn.Flatten(), one.fc]
+    else:
+        first, blocks = list(backbone.features[:1]), list(backbone.features[1:])
+        last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), backbone.classifier]
+    if not 0 <= cut < len(blocks):
+        raise ConfigError(f"[edge] cut is {cut}", allowed=f"0 to {len(blocks) - 1} of its blocks", fix="leave blocks to the edge")
+    return _chain([*first, *blocks[:cut]]), nn.Sequential(*blocks[cut:], *last)
+
+
+def _chain(layers: list[nn.Module]) -> nn.Module:
+    """One layer keeps its names in a state dict."""
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)

@@ -26,6 +26,7 @@ NETWORKS = {
     "adjscc": "semantic_codec.nn.adjscc",
     "bottlenetpp": "semantic_codec.nn.bottlenetpp",
     "deepcod": "semantic_codec.nn.deepcod",
+    "aecnn": "semantic_codec.nn.aecnn",
 }
 
 

@@ -24,7 +24,7 @@ from semantic_codec.nn.encoder import pixels
 
 @dataclass(frozen=True)
 class SplitConfig(ABC):
-    """``bits`` per symbol, 3 for eight centers.
+    """``bits`` per symbol, 3 for eight centers. ``cut`` is how many more of the base's blocks the device has than its first layers.
 
     ``posterior`` feeds the decoder with the mean center given what was received, the BER and the usage, instead of the
     center of the received index. ``aware`` False: the decoder is not told the BER, and gets the received center.
@@ -35,6 +35,7 @@ class SplitConfig(ABC):
     bits: int = 3
     posterior: bool = False
     aware: bool = True
+    cut: int = 0
 
     def make_centers(self) -> Centers:
         return Centers(self.bits)
@@ -100,7 +101,7 @@ class SplitEdge(nn.Module):
 def build(height: int, width: int, classes: int, task: str, config: SplitConfig) -> tuple[nn.Module, Device, SplitEdge]:
     """(base, device, edge) with fresh weights; device and edge share the base's two parts and the centers."""
     base = make_backbone(config.backbone, classes, config.width)
-    head, tail = split(base)
+    head, tail = split(base, config.cut)
     centers = config.make_centers()
     with torch.no_grad():
         features = head.eval()(torch.zeros(1, 3, height, width))

@@ -1,16 +1,21 @@
 """The other families that cut a network in two: their parts, and a whole training of each."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from codec_training import train
-from codec_training.config import load_config
+from codec_training.config import CONFIGS, load_config
+from codec_training.datasets import Dataset, Split
 from codec_training.families import split
-from semantic_codec.bundle import load_bundle, load_recording
+from semantic_codec.bundle import find_bundle, load_bundle, load_recording
+from semantic_codec.errors import BundleError, ConfigError
+from semantic_codec.nn.aecnn import Attended, ChannelSelection
 from semantic_codec.nn.centers import UniformLevels
-from semantic_codec.nn.families import load_edge_network
+from semantic_codec.nn.families import load_edge_network, load_reference_encoder
 from semantic_codec.nn.split_codec import build
 from tests.codec_training.families.test_semanticnn import images  # noqa: F401  a fixture
 
@@ -18,6 +23,7 @@ SMALL = {
     "adjscc": ("levels = [12]", "widths = [8, 8, 8, 2]"),
     "bottlenetpp": ("levels = [6]", "latent_channels = 1\nstride = 4"),
     "deepcod": ("levels = [12]", "latent_channels = 2\ndecoder_width = 8\nblocks = 1"),
+    "aecnn": ("levels = [30]", "cut = 2\nsent_channels = 2\ndecoder_width = 8"),
 }
 CONFIG = """
 [codec]
@@ -45,12 +51,16 @@ validation = 48
 def test_each_trains_exports_and_answers_by_the_same_commands(images, tmp_path, family):  # noqa: F811
     levels, edge = SMALL[family]
     path = tmp_path / "tiny.toml"
-    extra = {"adjscc": "autoencoder_epochs = 1\n", "bottlenetpp": "joint_epochs = 1\n", "deepcod": ""}[family]
-    path.write_text(CONFIG.format(folder=images, family=family, levels=levels, edge=edge) + extra)
+    extra = {"adjscc": "autoencoder_epochs = 1\n", "bottlenetpp": "joint_epochs = 1\n", "aecnn": "attention_epochs = 1\njoint_epochs = 1\n"}
+    path.write_text(CONFIG.format(folder=images, family=family, levels=levels, edge=edge) + extra.get(family, ""))
     assert train.main([str(path), "--runs", str(tmp_path), "--threads", "1"]) == 0
     bundle = load_bundle(tmp_path / "tiny" / "bundles" / "tiny" / "1")
     assert bundle.manifest.family == family and not bundle.runs_on_devices
     assert len(load_recording(bundle).labels) == 72 and len(bundle.manifest.accuracy) == 7
+    if family == "aecnn":
+        counts = np.array(bundle.manifest.training["symbol_counts"])
+        assert counts.shape == (2, 8) and counts.sum() == 2 * 15 * bundle.manifest.training["train_images"]
+        assert load_reference_encoder(bundle).encoder.chosen.tolist() != [0, 1]
 
 
 @pytest.mark.parametrize("name", [f"cifar100_{family}_mobilenet" for family in SMALL])
@@ -81,12 +91,38 @@ def test_uniform_levels_round_and_pass_the_gradient():
     assert torch.allclose(levels.received(levels.signs(found), posterior=True), sent)
 
 
+def test_the_channels_that_matter_most_are_sent():
+    torch.manual_seed(0)
+    selection, features = ChannelSelection(6, 2), torch.rand(5, 6, 3, 4)
+    with torch.no_grad():
+        selection.gate[-1].bias.copy_(torch.tensor([-1.0, 5.0, 0.0, -2.0, 4.0, 1.0]))
+    selection.choose(features)
+    assert selection.chosen.tolist() == [1, 4]
+    sent, changed = selection.eval()(features), features.clone()
+    assert sent.shape == (5, 2, 3, 4) and 0 <= sent.min() and sent.max() <= 1
+    changed[:, 4, 0, 0] += 0.1
+    assert not torch.equal(selection(changed), sent)
+    plain = Attended(torch.nn.Identity(), selection, torch.nn.Identity())(features)
+    assert torch.equal(plain, features * selection.importance(features)[:, :, None, None])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("aecnn", "cut = 4", "cut = 18", "cut is 18; allowed: 0 to 17 of its blocks"),
+        ("aecnn", "sent_channels = 12", "sent_channels = 25", "sent_channels is 25; allowed: 1 to 24"),
+        ("deepcod", "task_epochs = 60", "task_epochs = 60\nattention_epochs = 1", "attention_epochs is 1; allowed: 0"),
+    ],
+)
+def test_what_does_not_fit_the_base_is_refused(tmp_path, name, old, new, message):
+    path = tmp_path / "codec.toml"
+    path.write_text((CONFIGS / f"cifar100_{name}_mobilenet.toml").read_text().replace(old, new))
+    shown = Split(np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64))
+    with pytest.raises(ConfigError, match=message):
+        split.check_fit(load_config(str(path)), Dataset("none", tuple("abc"), shown, shown))
+
+
 def test_a_family_that_this_node_does_not_know_is_refused(tmp_path):
-    from dataclasses import replace
-
-    from semantic_codec.bundle import find_bundle
-    from semantic_codec.errors import BundleError
-
     bundle = find_bundle("digits")
     with pytest.raises(BundleError, match="of the family 'strong'; allowed: weaklink, semanticnn"):
         load_edge_network(replace(bundle, manifest=replace(bundle.manifest, family="strong")))
