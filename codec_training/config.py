@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_training.families import find_family
+from codec_training.optimizers import OPTIMIZERS
 from semantic_codec.errors import ConfigError, NotFound
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -37,10 +38,12 @@ class LearningConfig:
 
     ``distil`` is the share of the teacher's term in the loss, ``teacher_temperature`` its softening; ``views`` is the
     number of crops per image, fixed so that the teacher's logits are computed once; ``margin`` in pixels;
-    ``validation`` images are held out; ``consistency`` weighs a term that ties noisy answers to clean ones.
+    ``validation`` images are held out; ``consistency`` weighs a term that ties noisy answers to clean ones;
+    ``optimizer`` is adamw or muon.
     """
 
     batch: int = 500
+    optimizer: str = "adamw"
     weight_decay: float = 0.02
     views: int = 8
     margin: int = 4
@@ -55,7 +58,7 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(LearningConfig):
-    """Epochs of the three stages and the optimizer (AdamW, cosine to zero in every stage).
+    """Epochs and learning rates of the three stages (cosine to zero in each).
 
     ``probe`` is the weight of the probe's loss. ``start_from`` names an earlier run whose float encoder this one starts
     with, on a schedule of its own.
@@ -85,6 +88,8 @@ def load_config(name: str):
         raise ConfigError(
             f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
         )
+    if config.training.optimizer not in OPTIMIZERS:
+        raise _wrong("training.optimizer", config.training.optimizer, ", ".join(OPTIMIZERS))
     return config
 
 

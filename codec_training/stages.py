@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import LearningConfig, as_table
+from codec_training.optimizers import optimizers_of
 from codec_training.views import Batch, Views
 from semantic_codec.nn.centers import Centers
 
 
 class Stage:
-    """One stage, which trains ``parts`` (modules by the name under which a checkpoint keeps them) with AdamW.
+    """One stage, which trains ``parts`` (modules by the name under which a checkpoint keeps them).
 
     ``weight_decay`` is the configuration's where none is given.
     """
@@ -41,20 +42,23 @@ class Stage:
         """Train ``epochs`` epochs of ``steps`` steps; ``batches(epoch)`` yields what ``loss_of`` takes, step by step."""
         parts = self.parts
         modules = nn.ModuleList(parts.values())
-        optimizer = _optimizer(modules, learning_rate, self.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * epochs))
-        start = load_checkpoint(self.folder, **parts, optimizer=optimizer, schedule=schedule)
+        optimizers = optimizers_of(modules, self.config.training.optimizer, learning_rate, self.weight_decay)
+        share = _warm_cosine(steps * epochs)
+        schedules = {name: torch.optim.lr_scheduler.LambdaLR(each, share) for name, each in optimizers.items()}
+        kept = parts | {f"{name}optimizer": each for name, each in optimizers.items()}
+        kept |= {f"{name}schedule": each for name, each in schedules.items()}
+        start = load_checkpoint(self.folder, **kept)
         for epoch in range(start, epochs):
             modules.train()
             total = 0.0
             progress = tqdm(batches(epoch), total=steps, desc=f"{self.name} {epoch + 1}/{epochs}", mininterval=5)
             for step in progress:
                 loss = loss_of(step)
-                optimizer.zero_grad(set_to_none=True)
+                modules.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
-                optimizer.step()
-                schedule.step()
+                for each in (*optimizers.values(), *schedules.values()):
+                    each.step()
                 total += float(loss.detach())
             scores = validate()
             line = "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
@@ -62,9 +66,7 @@ class Stage:
             self.writer.add_scalar(f"{self.name}/loss", total / steps, epoch + 1)
             for name, value in scores.items():
                 self.writer.add_scalar(f"{self.name}/validation {name}", value, epoch + 1)
-            save_checkpoint(
-                self.folder, epoch + 1, as_table(self.config), **parts, optimizer=optimizer, schedule=schedule
-            )
+            save_checkpoint(self.folder, epoch + 1, as_table(self.config), **kept)
 
 
 def task_loss(logits: torch.Tensor, batch: Batch, training: LearningConfig) -> torch.Tensor:
@@ -93,13 +95,6 @@ def epochs_of(made: Callable[[Batch], Any], views: Views, config) -> Callable[[i
         return map(made, views.batches(config.training.batch, generator))
 
     return epoch_of
-
-
-def _optimizer(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate)
 
 
 def _warm_cosine(steps: int, warm_share: float = 0.05) -> Callable[[int], float]:

@@ -99,7 +99,7 @@ class ConvNorm(nn.Module):
             nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.conv.groups > 1:
+        if self.conv.groups > 1 and self.conv.stride[0] > 1:
             # On CPUs the bf16 backward pass of a strided depthwise convolution is ten times slower than float32's.
             with torch.autocast(x.device.type, enabled=False):
                 return self.norm(self.conv(x.float()))

@@ -34,6 +34,7 @@ def test_our_own_configurations_load(path):
         ("height = 8\n", "", "key 'height' is 'missing'"),
         ('kind = "conv"', "kind = 3", "kind is 3"),
         ("[encoder]", "[encoder", "is not TOML"),
+        ("[encoder]", "[training]\noptimizer = 'sgd'\n[encoder]", "training.optimizer is 'sgd'; allowed: adamw, muon"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):

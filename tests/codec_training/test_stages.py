@@ -1,0 +1,90 @@
+"""A stage under every optimizer: it learns, and stopping after any epoch changes nothing."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from codec_training.config import LearningConfig
+from codec_training.optimizers import OPTIMIZERS, MatrixMuon, optimizers_of
+from codec_training.stages import Stage
+
+STEPS = 5
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(0)
+    mixing, depthwise = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8)
+    return nn.Sequential(mixing, nn.BatchNorm2d(8), nn.ReLU(), depthwise, nn.Flatten(), nn.Linear(8 * 4 * 4, 2))
+
+
+def _batches(epoch: int):
+    generator = torch.Generator().manual_seed(epoch)
+    for _ in range(STEPS):
+        labels = torch.randint(2, (16,), generator=generator)
+        yield torch.randn(16, 3, 8, 8, generator=generator) + labels[:, None, None, None], labels
+
+
+class _Log:
+    def add_scalar(self, *_):
+        pass
+
+
+class Stopped(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class _Config:
+    training: LearningConfig
+
+
+def _train(folder, optimizer: str, stop_after: int | None = None) -> tuple[nn.Module, list[float]]:
+    """Four epochs; ``stop_after`` breaks off while the epoch after that many runs."""
+    network, losses = _network(), []
+
+    def loss_of(batch) -> torch.Tensor:
+        if stop_after is not None and len(losses) == stop_after * STEPS + 2:
+            raise Stopped
+        loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+        losses.append(float(loss.detach()))
+        return loss
+
+    stage = Stage("only", _Config(LearningConfig(optimizer=optimizer)), folder, {"network": network}, _Log())
+    stage.run(4, 3e-3, STEPS, _batches, loss_of, dict)
+    return network, losses
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_stage_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, optimizer):
+    whole, losses = _train(tmp_path / "whole", optimizer)
+    with pytest.raises(Stopped):
+        _train(tmp_path / "parts", optimizer, stop_after=2)
+    resumed, rest = _train(tmp_path / "parts", optimizer)
+    assert rest == losses[2 * STEPS :] and losses[-1] < losses[0]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_muon_takes_the_convolutions_that_mix_channels_and_no_parameter_twice():
+    network = _network()
+    optimizers = optimizers_of(network, "muon", 1e-3, 0.02)
+    assert optimizers["muon_"].weights == [network[0].weight]
+    rest = [p for group in optimizers[""].param_groups for p in group["params"]]
+    assert sorted(map(id, rest)) == sorted(id(p) for p in network.parameters() if p is not network[0].weight)
+    assert list(optimizers_of(network, "adamw", 1e-3, 0.02)) == [""]
+
+
+def test_muon_on_a_convolution_equals_torch_s_on_its_matrix():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+    matrix = nn.Parameter(weight.detach().flatten(1).clone())
+    ours = MatrixMuon([weight], 1e-2, 0.02)
+    theirs = torch.optim.Muon([matrix], 1e-2, 0.02, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        weight.grad = torch.randn(8, 4, 3, 3)
+        matrix.grad = weight.grad.flatten(1).clone()
+        ours.step()
+        theirs.step()
+    assert torch.equal(weight.detach().flatten(1), matrix.detach())
