@@ -7,7 +7,10 @@ triangular learning rate and decoupled hyper-parameters.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, dataclass
+from hashlib import blake2s
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +84,20 @@ class Teacher(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.groups(F.gelu(self.whiten(self._normalize(images))))
         return self.head(x.amax((2, 3))) / 9
+
+
+def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path) -> Path:
+    """``run/teacher``, a link to the folder of all runs beside ``run`` that ask for this teacher of this data set."""
+    link = run / "teacher"
+    if not link.exists():
+        asked = json.dumps([dataset.name, len(dataset.train), asdict(config)])
+        plain = re.sub(r"[^\w.]+", "-", dataset.name)
+        name = f"{plain}-{blake2s(asked.encode(), digest_size=4).hexdigest()}"
+        (run.parent / "teachers" / name).mkdir(parents=True, exist_ok=True)
+        run.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("..", "teachers", name), target_is_directory=True)
+    return link
 
 
 def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teacher:

@@ -35,7 +35,7 @@ class Views:
     def __init__(self, split: Split, config: LearningConfig):
         self.size = tuple(split.images.shape[1:3])
         self.labels = torch.from_numpy(split.labels)
-        self.count, self.mirror = config.views, config.mirror
+        self.count, self.mirror, self.margin, self.seed = config.views, config.mirror, config.margin, config.seed
         self.padded = pad_reflect(torch.from_numpy(split.images), config.margin)
         generator = torch.Generator().manual_seed(config.seed)
         self.offsets = torch.randint(0, 2 * config.margin + 1, (config.views, len(split), 2), generator=generator)
@@ -48,19 +48,20 @@ class Views:
         """The crops ``view`` int64 (B,) of the images ``index`` int64 (B,), mirrored where bool (B,) says so."""
         return crop(self.padded[index], self.offsets[view, index], mirrored, self.size)
 
-    def distil(self, teacher: torch.nn.Module, cache: Path) -> None:
-        """Ask the teacher about every crop once; the logits are kept in ``cache`` as float16 (views, N, classes).
+    def distil(self, teacher: torch.nn.Module, folder: Path) -> None:
+        """Ask the teacher about every crop once; the logits are kept in its ``folder`` as float16 (views, N, classes).
 
-        A cache of fewer crops is added to: the first offsets of a seed don't depend on how many are drawn.
+        Logits of fewer crops are added to: the first offsets of a seed don't depend on how many are drawn.
         """
+        cache = folder / f"logits-margin{self.margin}-seed{self.seed}.npy"
         everything = torch.arange(len(self))
         plain = torch.zeros(len(self), dtype=torch.bool)
-        logits = list(torch.from_numpy(np.load(cache))[: self.count]) if cache.is_file() else []
+        logits = list(torch.from_numpy(np.load(cache))) if cache.is_file() else []
         for view in tqdm(range(len(logits), self.count), desc="teacher looks at the crops"):
             crops = self.images(everything, torch.full_like(everything, view), plain)
             logits.append(predict(teacher, crops).half())
-        self.teacher_logits = torch.stack(logits)
-        np.save(cache, self.teacher_logits.numpy())
+        np.save(cache, torch.stack(logits).numpy())
+        self.teacher_logits = torch.stack(logits[: self.count])
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch: every image once, each in a random view."""

@@ -28,7 +28,7 @@ from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, base_accuracy, codec_accuracy, count_macs
 from codec_training.stages import Stage, annealed, epochs_of, task_loss
-from codec_training.teacher import TeacherConfig, train_teacher
+from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import REFERENCE
@@ -112,7 +112,8 @@ def train(config, dataset: Dataset, folder: Path) -> None:
         load_weights(base, training.weights)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
-        views.distil(train_teacher(dataset, config.teacher, folder / "teacher"), folder / "teacher_logits.npy")
+        shared = shared_folder(dataset, config.teacher, folder)
+        views.distil(train_teacher(dataset, config.teacher, shared), shared)
     held_out, steps = dataset.validation, len(views) // training.batch
     batches = epochs_of(lambda batch: batch, views, config)
     parts = stage_parts(base, device, edge)

@@ -19,7 +19,7 @@ from codec_training.datasets import Dataset
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.weaklink_stages import CodecLoss, Heads, encoded, exported, validator
 from codec_training.stages import Stage, annealed
-from codec_training.teacher import TeacherConfig, train_teacher
+from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import ENCODER
@@ -100,8 +100,8 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         _start_from(folder.parent / training.start_from, encoder)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
-        teacher = train_teacher(dataset, config.teacher, folder / "teacher")
-        views.distil(teacher, folder / "teacher_logits.npy")
+        shared = shared_folder(dataset, config.teacher, folder)
+        views.distil(train_teacher(dataset, config.teacher, shared), shared)
     steps = len(views) // training.batch
     held_out = torch.from_numpy(dataset.validation.images)
     with SummaryWriter(folder / "tensorboard") as writer:
