@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,10 +127,31 @@ class DeviceTable:
     def accept_frame(self, device: str, sequence: int, source: Any) -> tuple[DeviceState, RecentFrame, bool]:
         """The device's state, and what :meth:`DeviceState.accept` returns; also remembers that ``source`` speaks for
         it."""
-        self.heard(device, source)
-        state = self.open(device)
-        recent, is_new = state.accept(sequence, state.heard, self._max_age)
-        return state, recent, is_new
+        ((_, *accepted),) = self.accept_frames((device,), (sequence,), (source,))
+        return tuple(accepted)
+
+    def accept_frames(
+        self, devices: Iterable[Any], sequences: Iterable[int], sources: Iterable[Any]
+    ) -> list[tuple[str, DeviceState, RecentFrame, bool]]:
+        """As :meth:`accept_frame` of each, one after the other, at one time; the device's name first. devices: names, or
+        what they are the names of."""
+        now, max_age, limit = self._clock(), self._max_age, self._limit
+        known, speakers = self._devices, self._sources
+        accepted = []
+        for device, sequence, source in zip(devices, sequences, sources):
+            name = str(device)
+            speakers[source] = name
+            speakers.move_to_end(source)
+            if len(speakers) > limit:
+                speakers.popitem(last=False)
+            state = known.get(name)
+            if state is None:
+                state = self.open(name)
+            else:
+                known.move_to_end(name)
+            state.heard = now
+            accepted.append((name, state, *state.accept(sequence, now, max_age)))
+        return accepted
 
     def forget_frame(self, device: str, sequence: int) -> None:
         """A frame that got no answer may be sent again under its number."""
@@ -145,13 +166,29 @@ class DeviceTable:
             state.evidence().failure()
 
     def remember(self, device: str, sequence: int, answer: RememberedAnswer) -> None:
-        state = self.open(device)
-        state.answered += 1
-        answers = state.answers
-        answers.pop(sequence, None)
-        answers[sequence] = answer
-        if len(answers) > self._answers:
-            answers.popitem(last=False)
+        self.remember_all((device,), (sequence,), (answer,))
+
+    def remember_all(
+        self, devices: Sequence[str], sequences: Iterable[int], answers: Iterable[RememberedAnswer]
+    ) -> None:
+        """Of one image each, at one time; none for an empty name."""
+        now, most, known = self._clock(), self._answers, self._devices
+        for device, sequence, answer in zip(devices, sequences, answers):
+            if not device:
+                continue
+            state = known.get(device)
+            if state is None:
+                state = self.open(device)
+            else:
+                known.move_to_end(device)
+            state.heard = now
+            state.answered += 1
+            earlier = state.answers
+            if sequence in earlier:
+                del earlier[sequence]
+            earlier[sequence] = answer
+            if len(earlier) > most:
+                earlier.popitem(last=False)
 
     def judge(self, device: str, correct: bool) -> None:
         """An answer of the device was compared with the truth."""

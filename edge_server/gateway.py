@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from edge_server.devices import DeviceState, DeviceTable, RecentFrame
@@ -19,7 +20,7 @@ from edge_server.metrics import Metrics
 from edge_server.replay import ReplayWindows
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable
-from semantic_codec.frame import OPEN, FrameReader, FrameResult, WireCodec
+from semantic_codec.frame import HEADER_BITS, OPEN, FrameReader, FrameResult, WholeFrame, WireCodec
 from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import KeyedFrameReader
 from semantic_codec.keyed_reply import encode_keyed_reply
@@ -33,6 +34,7 @@ _REFUSALS = {
     "encoder_mismatch": Refusal.ENCODER_MISMATCH,
     "bad_length": Refusal.BAD_LENGTH,
 }
+_DEVICE, _SEQUENCE = attrgetter("device"), attrgetter("sequence")
 
 
 def wire_codecs(repository: Repository) -> dict[WireCodec, ServedCodec]:
@@ -100,6 +102,10 @@ class Readers:
         for place, result in zip(damaged, self.search([frames[place] for place in damaged]), strict=True):
             results[place] = result
         return results
+
+    def read_whole(self, frames: Sequence[bytes]) -> list[WholeFrame | None]:
+        """As `FrameReader.read_whole`; where keyed mode is read, too, None of each: it comes first."""
+        return self._readers[-1].read_whole(frames) if self._keys is None else [None] * len(frames)
 
     def read_near(self, frames: Sequence[bytes]) -> list[FrameResult | None]:
         """As `FrameReader.read_near`, and also where a search is under way."""
@@ -182,6 +188,31 @@ class Gateway:
             self._submit(codec, level, erased, frames, sources[0].transport)
         return welcome
 
+    def handle_whole(self, frames: Sequence[WholeFrame], sources: Sequence[Source]) -> list[bool]:
+        """As :meth:`handle` of their results, in a fraction of the time."""
+        kinds = {id(frame.kind): frame.kind for frame in frames}
+        if self._keys or not all(id(kind.codec) in self._identities for kind in kinds.values()):
+            return self.handle([frame.result for frame in frames], sources)
+        taken: dict[int, list[tuple]] = {each: [] for each in kinds}
+        duplicates = 0
+        accepted = self._devices.accept_frames(map(_DEVICE, frames), map(_SEQUENCE, frames), sources)
+        for (kind, device, sequence, payload, errors), source, (name, state, recent, is_new) in zip(
+            frames, sources, accepted
+        ):
+            if is_new:
+                ber = (state.estimator or state.evidence()).learn(errors, HEADER_BITS)
+                taken[id(kind)].append((payload, ber, name, sequence, (source, device, None, recent)))
+            else:
+                duplicates += 1
+                _repeat(recent, source)
+        if duplicates:
+            self.count("duplicate", duplicates)
+        for each, asked in taken.items():
+            if asked:
+                codec, level = kinds[each]
+                self._submit(codec, level, (), asked, sources[0].transport)
+        return [True] * len(frames)
+
     def _sort(self, result: FrameResult, source: Source, taken: _Taken) -> bool:
         """Add a frame to be inferred to ``taken``, end any other. Whether it was welcome."""
         _, header, codec, *_ = result
@@ -212,10 +243,7 @@ class Gateway:
             _take(result, device, state, (source, result.header.device, None, recent), taken)
             return
         self.count("duplicate")
-        if recent.reply is None:
-            recent.waiting += (source,)
-        else:
-            source.send(recent.reply)
+        _repeat(recent, source)
 
     def _sort_keyed(self, result: FrameResult, source: Source, taken: _Taken) -> bool:
         """What is not authentic gets no reply, nor does a replay: whoever sent it may be anybody."""
@@ -291,13 +319,20 @@ _Taken = dict[tuple, tuple[WireCodec, list[tuple]]]
 def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: _Taken) -> None:
     """Add an accepted frame to those of its kind, once its pilot has told of the link."""
     _, header, codec, payload, erased, pilot_bits, pilot_errors = result
-    estimator = state.evidence()
-    estimator.update(pilot_errors, pilot_bits)
+    ber = state.evidence().learn(pilot_errors, pilot_bits)
     kind = id(codec), header.level, erased
     frames = taken.get(kind)
     if frames is None:
         frames = taken[kind] = codec, []
-    frames[1].append((payload, estimator.mean, device, header.sequence, asked))
+    frames[1].append((payload, ber, device, header.sequence, asked))
+
+
+def _repeat(recent: RecentFrame, source: Source) -> None:
+    """The earlier reply, also to whoever sent the frame again, soon where it is still under way."""
+    if recent.reply is None:
+        recent.waiting += (source,)
+    else:
+        source.send(recent.reply)
 
 
 def _reply(asked: _Asked, reply: Reply) -> None:

@@ -157,28 +157,29 @@ class UdpDoor:
             self._turns.wait(self, self._turn, READ_BATCH)
 
     def _read(self, frames: Sequence[Frame]) -> None:
+        """Handle what needs no search: nearly all of it together, what is unusual one by one."""
         try:
-            results = self._readers.read_near([data for data, _ in frames])
+            whole, found, others = _parted(frames, self._readers.read_whole([data for data, _ in frames]))
+            near, results, damaged = _parted(others, self._readers.read_near([data for data, _ in others]))
         except Exception:  # no frame, however damaged, may stop the gateway
             log.exception("the frame reader failed on %d frames", len(frames))
             self._gateway.count("internal", len(frames))
             return
-        damaged = [frame for frame, result in zip(frames, results) if result is None]
         if damaged:
-            read = [(frame, result) for frame, result in zip(frames, results) if result is not None]
-            frames, results = [frame for frame, _ in read], [result for _, result in read]
             self._damaged += damaged
             if any(self._admission.knows(address) for _, address in damaged):
                 self._pressing.set()
             if self._searching is None:
                 self._gateway.begin()
                 self._searching = self._loop.create_task(self._search())
-        self._handle(frames, results)
+        if whole:
+            self._handle(self._gateway.handle_whole, whole, found)
+        if near:
+            self._handle(self._gateway.handle, near, results)
 
-    def _handle(self, frames: Sequence[Frame], results: Sequence) -> None:
+    def _handle(self, handle: Callable[[Sequence, Sequence], list[bool]], frames: Sequence[Frame], results: Sequence) -> None:
         senders = [self._sender(address) for _, address in frames]
-        welcome = self._gateway.handle(results, senders)
-        for sender, is_welcome in zip(senders, welcome):
+        for sender, is_welcome in zip(senders, handle(results, senders)):
             if is_welcome:
                 self._admission.welcome(sender.address)
 
@@ -207,7 +208,7 @@ class UdpDoor:
                     log.exception("the search for headers failed on %d frames", len(frames))
                     self._gateway.count("internal", len(frames))
                     continue
-                self._handle(frames, results)
+                self._handle(self._gateway.handle, frames, results)
         finally:
             self._searching = None
             self._gateway.end()
@@ -246,3 +247,12 @@ class UdpDoor:
         dropped = self._filter.dropped()
         if dropped:
             self._gateway.count("dropped_by_kernel", dropped)
+
+
+def _parted(frames: Sequence[Frame], results: Sequence) -> tuple[Sequence[Frame], Sequence, Sequence[Frame]]:
+    """Frames that have a result, their results, and the other frames."""
+    if None not in results:
+        return frames, results, ()
+    read = [(frame, result) for frame, result in zip(frames, results) if result is not None]
+    others = [frame for frame, result in zip(frames, results) if result is None]
+    return [frame for frame, _ in read], [result for _, result in read], others

@@ -45,6 +45,13 @@ class BerEstimator:
         self._errors = self._forgetting * self._errors + errors
         self._bits = self._forgetting * self._bits + bits
 
+    def learn(self, errors: int, bits: int) -> float:
+        """:meth:`update`, and the mean then."""
+        self._errors = errors = self._forgetting * self._errors + errors
+        self._bits = bits = self._forgetting * self._bits + bits
+        mean = (PRIOR_ERRORS + errors) / (PRIOR_BITS + bits)
+        return mean if mean < 0.5 else 0.5
+
     def failure(self) -> None:
         """A frame that is known to be this device's came, and its header could not be read."""
         self.update(FAILURE_ERRORS, FAILURE_BITS)

@@ -11,6 +11,9 @@ from __future__ import annotations
 import operator
 from binascii import crc_hqx
 from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
 
 from semantic_codec.errors import InvalidRequest
 
@@ -18,7 +21,7 @@ OPEN_MODE = 0
 """The version of frames in open mode; 1 is reserved for keyed mode."""
 
 WIDTHS = {"version": 2, "codec": 6, "level": 4, "device": 16, "sequence": 12}
-FIELD_BYTES = 5
+FIELD_BYTES, BLOCK_BYTES = 5, 7
 SEQUENCES = 1 << WIDTHS["sequence"]
 """Sequence numbers count modulo this."""
 
@@ -102,3 +105,33 @@ def unpack_header(block: bytes) -> Header:
         version=packed >> 38,
     )
     return header
+
+
+def unpack_headers(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of blocks uint8 (B, 7), whatever their check says: kinds, devices and sequences, int64 (B,).
+
+    A kind is one number for version, codec, level and what the check leaves: `header_kind` of what it should be.
+    """
+    padded = np.zeros((len(blocks), 8), dtype=np.uint8)
+    padded[:, 1:] = blocks
+    packed = padded.view(">i8")[:, 0].astype(np.int64)
+    rests = np.bitwise_xor.reduce(_check_sums()[np.arange(BLOCK_BYTES), blocks], axis=1)
+    return packed >> 44 << 16 | rests, packed >> 28 & 0xFFFF, packed >> 16 & 0xFFF
+
+
+def header_kind(codec: int, level: int, start: int) -> int:
+    """The kind of `unpack_headers` of every header of open mode with this codec and level whose check holds. start: of the
+    check, see `check_start`."""
+    # Linear: started elsewhere, a CRC over a block ends at what it ends at over zeros from there, plus its own.
+    return OPEN_MODE << 26 | codec << 20 | level << 16 | crc_hqx(bytes(BLOCK_BYTES), start)
+
+
+@cache
+def _check_sums() -> np.ndarray:
+    """What each value of each byte of a block adds to its CRC: int64 (7, 256)."""
+    return np.array(
+        [
+            [crc_hqx(bytes([value]).ljust(BLOCK_BYTES - place, b"\0"), 0) for value in range(256)]
+            for place in range(BLOCK_BYTES)
+        ]
+    )
