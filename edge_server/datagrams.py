@@ -43,6 +43,7 @@ class Datagrams:
         self._width = 0
         if self._library is not None:
             self._sent = _Messages()
+            self._sent.headers["name_bytes"] = 16 if sock.family == socket.AF_INET else NAME_BYTES
 
     def receive(self, most_bytes: int, most: int = BATCH) -> list[tuple[bytes, Address]]:
         """The next datagrams with their senders, up to ``most``, :data:`BATCH` at most, in the order of their arrival; of
@@ -88,13 +89,12 @@ class Datagrams:
 
     def _write(self, replies: Sequence[tuple[bytes, Address]]) -> None:
         sent, count = self._sent, len(replies)
-        self._data = np.frombuffer(b"".join([data for data, _ in replies]), np.uint8)  # has to outlive the call
-        lengths = np.array([len(data) for data, _ in replies], np.uint64)
+        datas, addresses = zip(*replies)
+        self._data = np.frombuffer(b"".join(datas), np.uint8)  # has to outlive the call
+        lengths = np.array(list(map(len, datas)), np.uint64)
         sent.parts["base"][:count] = self._data.ctypes.data + np.cumsum(lengths) - lengths
         sent.parts["bytes"][:count] = lengths
-        names = [_packed(address) for _, address in replies]
-        sent.names[:count] = np.frombuffer(b"".join(names), np.uint8).reshape(count, NAME_BYTES)
-        sent.headers["name_bytes"][:count] = [16 if len(address) == 2 else NAME_BYTES for _, address in replies]
+        sent.names[:count] = np.frombuffer(b"".join(map(_packed, addresses)), np.uint8).reshape(count, NAME_BYTES)
 
     def _receive_singly(self, most_bytes: int, most: int) -> list[tuple[bytes, Address]]:
         received: list[tuple[bytes, Address]] = []

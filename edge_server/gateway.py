@@ -290,13 +290,14 @@ class Gateway:
         """A frame names one codec; its reply has room for the first task only."""
         advised = group.served.advice.level
         best = next(iter(group.answer.tasks.values()))
-        for asked, sequence, ber, (index, confidence) in zip(group.items, group.sequences, group.bers, best):
+        columns = zip(group.items, group.sequences, best, map(advised, group.bers))
+        for asked, sequence, (index, confidence), level in columns:
             confidence = confidence if confidence < 1.0 else 1.0
             _, device, key, _ = asked
             if key is None and index < CLASSES:
-                _reply_open(asked, pack_reply(device, sequence, index, confidence, advised(ber)))
+                _reply_open(asked, pack_reply(device, sequence, index, confidence, level))
             else:
-                _reply(asked, Reply(sequence, index, confidence, advised(ber)))
+                _reply(asked, Reply(sequence, index, confidence, level))
 
     def _refuse_each(self, group: Group) -> None:
         error, status, why = group.error, ReplyStatus.REFUSED, Refusal.OTHER

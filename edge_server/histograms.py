@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
@@ -26,10 +26,11 @@ class Observations:
         self.sum = 0.0
 
     def observe_all(self, values: Iterable[float]) -> None:
-        bounds, counts = self._bounds, self.counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            self.sum += value
+        counts = self.counts
+        values = tuple(values)
+        for place in map(bisect_left, repeat(self._bounds), values):
+            counts[place] += 1
+        self.sum += sum(values)
 
     def observe(self, value: float, times: int = 1) -> None:
         self.counts[bisect_left(self._bounds, value)] += times

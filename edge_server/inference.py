@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from edge_server.access import caller_name, check_speaks_for
 from edge_server.devices import DeviceTable, RememberedAnswer
@@ -44,7 +43,7 @@ class Inference:
         self._repository, self._devices, self._metrics = repository, devices, metrics
         self._clock, self._deadline_s = clock, deadline_s
         self._most_in_flight = most_in_flight
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight: dict[str, int] = {}
         self._observers = tuple(observers)
         self._scheduler: Scheduler | None = None
 
@@ -147,10 +146,11 @@ class Inference:
         group.caller = caller_name()
         for row, device in enumerate(group.devices):
             holder = device or group.caller
-            if in_flight[holder] >= most and holder:
+            under_way = in_flight.get(holder, 0)
+            if under_way >= most and holder:
                 refused.setdefault(holder, []).append(row)
             else:
-                in_flight[holder] += 1
+                in_flight[holder] = under_way + 1
         if not refused:
             return group
         for holder, rows in refused.items():
@@ -165,9 +165,10 @@ class Inference:
         holder = job.call.device or caller_name()
         if not holder:
             return
-        if self._in_flight[holder] >= self._most_in_flight:
+        under_way = self._in_flight.get(holder, 0)
+        if under_way >= self._most_in_flight:
             raise self._too_many(holder)
-        self._in_flight[holder] += 1
+        self._in_flight[holder] = under_way + 1
         job.holder = holder
 
     def _too_many(self, holder: str) -> LimitReached:
@@ -180,10 +181,11 @@ class Inference:
     def _leave(self, job: Job | Group) -> None:
         in_flight = self._in_flight
         for holder in job.holders:
-            if in_flight[holder] == 1:
+            under_way = in_flight[holder]
+            if under_way == 1:
                 del in_flight[holder]
             else:
-                in_flight[holder] -= 1
+                in_flight[holder] = under_way - 1
 
     def _check(self, job: Job) -> None:
         call = job.call
@@ -240,10 +242,9 @@ class Inference:
         for task, top in answer.tasks.items():
             best[task], confidences = zip(*top[:: len(top) // job.images])
             metrics.observe_all(metrics.confidence, confidences, served.name, task)
-        codec, version, remember = served.name, served.version, self._devices.remember
-        for device, sequence, ber, *classes in zip(job.devices, job.sequences, job.bers, *best.values()):
-            if device:
-                remember(device, sequence, RememberedAnswer(codec, ber, dict(zip(best, classes)), version))
+        if any(job.devices):
+            answers = map(RememberedAnswer, repeat(served.name), job.bers, _rows(best), repeat(served.version))
+            self._devices.remember_all(job.devices, job.sequences, answers)
 
 
 def outcome(job: Job | Group) -> str:
@@ -251,6 +252,14 @@ def outcome(job: Job | Group) -> str:
     if job.cancelled:
         return CANCELLED
     return "ok" if job.error is None else error_label(job.error)
+
+
+def _rows(columns: dict[str, Sequence[int]]) -> list[dict[str, int]]:
+    """The classes of each image by task."""
+    if len(columns) == 1:
+        ((task, classes),) = columns.items()
+        return [{task: index} for index in classes]
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def _level(call: Call, served: ServedCodec) -> Level:
