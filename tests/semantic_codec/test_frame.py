@@ -168,3 +168,20 @@ def test_bad_arguments_are_refused():
     for levels in ((), (0,), (1,) * 17):
         with pytest.raises(InvalidRequest, match="1 to 16 levels"):
             WireCodec(1, bytes(32), levels)
+
+
+OTHER = WireCodec(1, bytes(range(64, 96)), (2, 4, 8))
+"""Shares its number with SMALL."""
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([SMALL, LARGE, OTHER]), HEADERS, st.sampled_from([0.0, 0.01, 0.05]), st.integers(0, 99)), max_size=20), st.lists(FRAME_SIZED, max_size=3))
+def test_whole_frames_are_those_that_need_no_search(sent, noise):
+    """Also of codecs that share a number, of encoders that nobody knows, and of levels that a codec has not."""
+    frames = [
+        flipped(encode_frame(header, bytes([seed] * codec.payload_bytes[header.level]), codec.encoder_hash), ber, seed)
+        for codec, header, ber, seed in sent
+    ] + noise
+    for reader in (READER, FrameReader([OTHER, SMALL, LARGE]), FrameReader([SMALL], code=open_code(use_compiled=False))):
+        near = [found if found and found.outcome == "ok" else None for found in reader.read_near(frames)]
+        assert [found and found.result for found in reader.read_whole(frames)] == near
