@@ -141,7 +141,7 @@ def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
         symbols = IntegerEncoder.from_bytes(bundle.encoder_bin).encode(images)
     else:
         symbols = encode_in_floats(load_reference_encoder(bundle), images)
-    return Recording(pack_symbols(symbols, bundle.manifest.bits_per_symbol), labels)
+    return Recording(pack_symbols(symbols[:, : bundle.manifest.symbols], bundle.manifest.bits_per_symbol), labels)
 
 
 def _test_split(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -111,7 +111,7 @@ def _header(bundle: Bundle, stem: str) -> str:
 /* Codec {manifest.name}, version {manifest.version}. Written by `weaklink export {manifest.name} --target c`; do not edit.
  *
  * WORKSPACE_BYTES is what wl_encoder_run needs, exactly; BITSTREAM_BYTES what it writes. LEVEL_BYTES are the payload
- * bytes of each level, prefixes of the bitstream. */
+ * bytes of each level, prefixes of the bitstream; bits behind a level's last symbol are ignored. */
 #ifndef {upper}_H
 #define {upper}_H
 

@@ -52,8 +52,8 @@ class Encoder:
     def bitstream(self, image: np.ndarray, level: int | None = None) -> bytes:
         """The payload of one image at a level; None means the longest."""
         symbols = self.encode(image)
-        if level is not None:
-            symbols = symbols[: level_of(self.levels, level).symbols]
+        if level is not None or self.levels:
+            symbols = symbols[: (self.levels[-1] if level is None else level_of(self.levels, level)).symbols]
         return pack_symbols(symbols[None], self.bits_per_symbol)[0].tobytes()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.codecs.burst_rows import measure_bursts
 from benchmarks.codecs.entropy_rows import measure_entropy_coded
 from benchmarks.rivals.code_rows import BOUND, GENIE, LOCAL, VALIDATION_IMAGES, CodeRows, base_parameters
 from benchmarks.rivals.codes import CODES
@@ -73,6 +74,8 @@ def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, cond
     contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
     CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions)
     measure_entropy_coded(store, contest, recording, base, conditions)
+    if bundle.manifest.name in arguments.bursts:
+        measure_bursts(store, contest, base)
 
 
 def seed_means(rows: list[Row], name: str) -> Iterable[Row]:

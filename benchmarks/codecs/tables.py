@@ -16,11 +16,14 @@ def markdown(rows: list[Row]) -> str:
     parts = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         own = [row for row in rows if row["dataset"] == dataset]
-        ours = [row for row in own if row["family"] not in RIVALS]
+        bursts = [row for row in own if "interleaved" in row]
+        ours = [row for row in own if row["family"] not in RIVALS and "interleaved" not in row]
         parts += [f"### `{dataset}`", note(own), codecs([row for row in ours if not is_ablation(row)])]
         ablations = [row for row in ours if is_ablation(row)]
         if ablations:
             parts += ["Ablations, 30 epochs each:", codecs(ablations)]
+        if bursts:
+            parts += ["Bursts, half of whose bits are wrong, on frames with and without interleaving:", interleaving(bursts)]
         rivals = [row for row in own if row["family"] in RIVALS]
         known = {name(row) for row in rivals if row["accuracy_percent"] is not None}
         rivals = [row for row in rivals if name(row) in known]
@@ -47,6 +50,18 @@ def codecs(rows: list[Row]) -> str:
         if "channel" in row:
             line[head(row["channel"], row["ber"], row.get("erased", 0.0))] = percent(row["accuracy_percent"])
     return grid("", [*COSTS, *heads], lines)
+
+
+def interleaving(rows: list[Row]) -> str:
+    """One line for each codec, size and kind of burst."""
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault(f"`{row['bundle']}`, {row['payload_bytes']} B, bursts of {row['burst_bits']} bits, BER {row['ber']:g}", {})
+        line["interleaved" if row["interleaved"] else "in order"] = percent(row["accuracy_percent"])
+        if "interleaved_above_percent" in row:
+            low, high = row["interleaved_above_interval_percent"]
+            line["interleaving earns"] = f"{row['interleaved_above_percent']:+.2f} ({low:+.2f} to {high:+.2f})"
+    return grid("", ["interleaved", "in order", "interleaving earns"], lines)
 
 
 def name(row: Row) -> str:

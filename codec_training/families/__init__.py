@@ -47,7 +47,7 @@ class DeviceHalf:
     """What runs on the device: its file in the bundle, its cost, and ``encode``, which gives what it sends.
 
     ``encode`` maps images uint8 (N, H, W, 3) to bitstreams uint8 (N, bytes of the longest level). ``macs`` and ``weights``
-    are per image and in numbers; ``latent_shape`` is channels, rows and columns of the symbols.
+    are per image and in numbers; ``latent_shape`` is channels, rows and columns of what the encoder yields, of which ``symbols`` are sent.
     """
 
     file_name: str
@@ -55,15 +55,12 @@ class DeviceHalf:
     encode: Callable[[np.ndarray], np.ndarray]
     height: int
     width: int
+    symbols: int
     latent_shape: tuple[int, int, int]
     bits_per_symbol: int
     macs: int
     weights: int
     preprocessing: str
-
-    @property
-    def symbols(self) -> int:
-        return int(np.prod(self.latent_shape))
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ def load_run(folder: Path, config, dataset: Dataset) -> Trained:
         lambda images: pack_symbols(encode_in_floats(device, images), config.edge.bits),
         height,
         width,
+        int(np.prod(edge.latent_shape)),
         edge.latent_shape,
         config.edge.bits,
         count_macs(device, height, width),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,12 +73,24 @@ def check_fit(config: Config, dataset: Dataset) -> None:
         )
     if config.encoder.index_map not in KINDS:
         raise ConfigError(f"[encoder] index_map is {config.encoder.index_map!r}", allowed=", ".join(KINDS), fix="name one of these")
-    if program.symbols != config.codec.levels[-1]:
+    planes, *sides = program.latent_shape
+    positions = math.prod(sides)
+    if not program.symbols - positions < config.codec.levels[-1] <= program.symbols:
         raise ConfigError(
             f"the encoder yields {program.symbols} symbols, the longest level has {config.codec.levels[-1]}",
-            allowed="the same number",
+            allowed=f"the same number, or fewer by less than a plane of {positions}",
             fix="correct [codec] levels or [encoder] latent_channels",
         )
+    if config.encoder.repeated * positions != config.edge.repeated or not 0 <= config.encoder.repeated <= planes // 2:
+        raise ConfigError(
+            f"[encoder] repeated is {config.encoder.repeated}, [edge] repeated is {config.edge.repeated}",
+            allowed=f"{positions} symbols at the edge for each plane, at most all planes", fix="correct both",
+        )  # fmt: skip
+    if config.encoder.repeated and (config.encoder.bits > 1 or config.codec.levels[-1] != program.symbols):
+        raise ConfigError(
+            f"[encoder] repeated is {config.encoder.repeated} with {config.encoder.bits} bits and {config.codec.levels[-1]} of "
+            f"{program.symbols} symbols", allowed="signs, all of which are sent", fix="leave repeated out",
+        )  # fmt: skip
 
 
 def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
@@ -106,7 +119,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
     held_out = torch.from_numpy(dataset.validation.images)
     with SummaryWriter(folder / "tensorboard") as writer:
         encoder.to(memory_format=torch.channels_last)
-        check = validator(heads, lambda: _signs(encoder, held_out), dataset.validation, config, twin=False)
+        check = validator(heads, lambda: _signs(encoder, held_out, config), dataset.validation, config, twin=False)
         batches = encoded(encoder, views, config, half=True)
         if encoder.centers is not None:
             batches = annealed(batches, encoder.centers, training.float_epochs, SHARPNESS)
@@ -117,7 +130,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
         quantized.to(memory_format=torch.channels_last)
         heads.copy_to_twin()
-        check = validator(heads, lambda: _signs(quantized, held_out), dataset.validation, config, twin=True)
+        check = validator(heads, lambda: _signs(quantized, held_out, config), dataset.validation, config, twin=True)
         Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer).run(
             training.integer_epochs, training.integer_learning_rate, steps,
             encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
@@ -128,7 +141,8 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         # From here on the edge's values may leave the device's, whose thresholds stand.
         heads.aware.centers = heads.blind.centers = copy.deepcopy(quantized.centers)
         reference = IntegerReference(quantized.export())
-        check = validator(heads, lambda: symbol_signs(reference(held_out), config.encoder.bits), dataset.validation, config, twin=True)
+        sent = config.codec.levels[-1]
+        check = validator(heads, lambda: symbol_signs(reference(held_out)[:, :sent], config.encoder.bits), dataset.validation, config, twin=True)
         Stage("tail", config, folder, {"heads": heads}, writer).run(
             training.tail_epochs, training.tail_learning_rate, steps,
             exported(reference, views, config), CodecLoss(config, heads, twin=True), check,
@@ -159,9 +173,10 @@ def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
     device = DeviceHalf(
         ENCODER,
         program.to_bytes(),
-        lambda images: encode_split(program, images),
+        lambda images: encode_split(program, images, config.codec.levels[-1]),
         program.height,
         program.width,
+        config.codec.levels[-1],
         program.latent_shape,
         program.bits_per_symbol,
         program.macs,
@@ -171,15 +186,15 @@ def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
     return Trained(device, {"": heads.aware, "-blind": heads.blind})
 
 
-def encode_split(program: EncoderProgram, images: np.ndarray) -> np.ndarray:
-    """Bitstreams uint8 (N, bytes), the same from PyTorch and from NumPy, else :class:`BundleError`."""
+def encode_split(program: EncoderProgram, images: np.ndarray, sent: int) -> np.ndarray:
+    """Bitstreams of the first ``sent`` symbols, uint8 (N, bytes), the same from PyTorch and from NumPy, else :class:`BundleError`."""
     reference = IntegerReference(program)
     symbols = torch.cat([reference(part) for part in torch.from_numpy(images).split(1000)]).numpy()
     other = IntegerEncoder(EncoderProgram.from_bytes(program.to_bytes())).encode(images)
     differing = int((symbols != other).sum())
     if differing:
         raise BundleError(f"PyTorch and NumPy differ in {differing} symbols", allowed="none", fix="report this as a fault")
-    return pack_symbols(symbols, program.bits_per_symbol)
+    return pack_symbols(symbols[:, :sent], program.bits_per_symbol)
 
 
 def settle(config: Config, encoder: FloatEncoder | QuantizedEncoder, dataset: Dataset) -> None:
@@ -202,6 +217,6 @@ def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
 
 
 @torch.no_grad()
-def _signs(encoder: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+def _signs(encoder: torch.nn.Module, images: torch.Tensor, config: Config) -> torch.Tensor:
     encoder.eval()
-    return torch.cat([transmitted(encoder(part), encoder.centers)[0] for part in images.split(1000)])
+    return torch.cat([transmitted(encoder(part), encoder.centers, config.codec.levels[-1])[0] for part in images.split(1000)])

@@ -108,8 +108,8 @@ def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Cal
     def sent(batch: Batch) -> Sent:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             features = encoder.features(batch.images)
-            latents = encoder.layers[-1](features)
-        signs, drift = transmitted(latents.float(), encoder.centers)
+            latents = encoder.latents(features)
+        signs, drift = transmitted(latents.float(), encoder.centers, config.codec.levels[-1])
         return Sent(signs, features.float(), batch, drift)
 
     return epochs_of(sent, views, config)
@@ -117,8 +117,8 @@ def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Cal
 
 def exported(reference: IntegerReference, views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
     """What the exported integer encoder sends, one epoch at a time."""
-    bits = config.encoder.bits
-    return epochs_of(lambda batch: Sent(symbol_signs(reference(batch.images), bits), None, batch), views, config)
+    bits, sent = config.encoder.bits, config.codec.levels[-1]
+    return epochs_of(lambda batch: Sent(symbol_signs(reference(batch.images)[:, :sent], bits), None, batch), views, config)
 
 
 @torch.no_grad()

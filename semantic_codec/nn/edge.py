@@ -27,7 +27,7 @@ class EdgeConfig:
 
     ``grid``: rows and columns of one plane of symbols, for convolutions; empty for linear layers on all bits at once.
     ``posterior`` False: bits, or the centers of received indices, enter as they arrived, not as posterior means.
-    ``bits`` per symbol; above 1, a symbol enters as its learned center.
+    ``bits`` per symbol; above 1, a symbol enters as its learned center. The last ``repeated`` symbols are the first ones again.
     """
 
     grid: tuple[int, ...] = ()
@@ -38,6 +38,7 @@ class EdgeConfig:
     aware: bool = True
     posterior: bool = True
     bits: int = 1
+    repeated: int = 0
 
 
 class LinearBlock(nn.Module):
@@ -101,14 +102,16 @@ class EdgeNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.centers = Centers(config.bits) if config.bits > 1 else None
-        symbols = bits // config.bits
+        symbols = bits // config.bits - config.repeated
         self.condition = (
             nn.Sequential(nn.Linear(3, config.condition), nn.GELU(), nn.Linear(config.condition, config.condition), nn.GELU())
             if config.aware
             else None
         )
         if config.grid:
-            self.embed = nn.Conv2d(symbols // math.prod(config.grid), config.width, 3, padding=1)
+            positions = math.prod(config.grid)
+            self.embed = nn.Conv2d(-(-symbols // positions), config.width, 3, padding=1)
+            self.unsent = -symbols % positions  # symbols of the last plane that no level has room for
             self.blocks = nn.ModuleList(ConvBlock(config) for _ in range(config.blocks))
             self.norm = nn.BatchNorm2d(config.width)
         else:
@@ -124,6 +127,8 @@ class EdgeNetwork(nn.Module):
         """What arrived, as one value for each symbol: float (B, N)."""
         told = self.config.aware and self.config.posterior
         soft = soft if told else torch.sign(soft)
+        if self.config.repeated:
+            soft = combined(soft, self.config.repeated, told)
         return soft if self.centers is None else self.centers.received(soft, told)
 
     def answer(self, symbols: torch.Tensor, share: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -133,6 +138,7 @@ class EdgeNetwork(nn.Module):
             condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, share], dim=1))
         x = symbols
         if self.config.grid:
+            x = F.pad(x, (0, self.unsent)) if self.unsent else x
             x = x.unflatten(1, (-1, *self.config.grid)).contiguous(memory_format=torch.channels_last)
         x = self.embed(x)
         for block in self.blocks:
@@ -141,6 +147,18 @@ class EdgeNetwork(nn.Module):
         if self.config.grid:
             x = F.relu(x).mean((2, 3))
         return {task: head(x) for task, head in self.heads.items()}
+
+
+def combined(soft: torch.Tensor, repeated: int, told: bool) -> torch.Tensor:
+    """What two arrivals of the same bits say: float (B, n) -> (B, n - repeated), the last ``repeated`` being the first again.
+
+    ``told``: ``soft`` are posterior means a and b of equiprobable bits, tanh of half their log-likelihood ratios; those add up,
+    so the posterior mean given both is ``(a + b) / (1 + ab)``. Else they are signs, and give their mean.
+    """
+    first, again = soft[:, :repeated], soft[:, soft.shape[1] - repeated :]
+    # No gradient below the line: that of two arrivals that are sure and agree would be 0.
+    both = (first + again) / ((1 + first * again).clamp_min(1e-6).detach() if told else 2)
+    return torch.cat([both, soft[:, repeated : soft.shape[1] - repeated]], dim=1)
 
 
 def edge_network(manifest: Manifest) -> EdgeNetwork:

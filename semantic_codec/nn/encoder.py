@@ -61,7 +61,7 @@ class EncoderConfig:
     """Shape of the device encoder; ``latent_channels`` planes of one symbol per position, of ``bits`` bits.
 
     One bit is the sign; more are the number of the nearest of ``2**bits`` learned centers, through an ``index_map`` that is
-    searched, natural, gray or random.
+    searched, natural, gray or random. The first ``repeated`` planes are sent once more, behind all others.
     """
 
     height: int
@@ -73,6 +73,7 @@ class EncoderConfig:
     stem_stride: int = 2
     bits: int = 1
     index_map: str = "searched"
+    repeated: int = 0
 
 
 def layer_shapes(config: EncoderConfig) -> tuple[LayerShape, ...]:
@@ -130,8 +131,17 @@ class FloatEncoder(nn.Module):
         """What the latent layer sees: float (B, C, h, w)."""
         return run_layers(self.shapes[:-1], self.layers, pixels(images))
 
+    def latents(self, features: torch.Tensor) -> torch.Tensor:
+        """What is sent of the features, float (B, C, h, w)."""
+        return with_copies(self.layers[-1](features), self.config)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers[-1](self.features(images))
+        return self.latents(self.features(images))
+
+
+def with_copies(latents: torch.Tensor, config: EncoderConfig) -> torch.Tensor:
+    """Latents (B, C, h, w) -> (B, C + repeated, h, w)."""
+    return torch.cat([latents, latents[:, : config.repeated]], dim=1) if config.repeated else latents
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ activations per tensor, scales fixed from calibration.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -25,7 +27,7 @@ from semantic_codec.encoder_format import (
     accumulator_peak,
 )
 from semantic_codec.nn.centers import Centers
-from semantic_codec.nn.encoder import PIXEL_SCALE, EncoderConfig, FloatEncoder, layer_shapes, pixels, run_layers
+from semantic_codec.nn.encoder import PIXEL_SCALE, EncoderConfig, FloatEncoder, layer_shapes, pixels, run_layers, with_copies
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
@@ -122,8 +124,12 @@ class QuantizedEncoder(nn.Module):
         """What the latent layer sees: float (B, C, h, w)."""
         return run_layers(self.shapes[:-1], self.layers, pixels(images), lambda index, x: self.layers[index].limit(x))
 
+    def latents(self, features: torch.Tensor) -> torch.Tensor:
+        """What is sent of the features, float (B, C, h, w)."""
+        return with_copies(self.layers[-1](features), self.config)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers[-1](self.features(images))
+        return self.latents(self.features(images))
 
     @torch.no_grad()
     def export(self) -> EncoderProgram:
@@ -143,7 +149,10 @@ class QuantizedEncoder(nn.Module):
                     index_map = self.centers.index_map.numpy().astype(np.uint8)
                 # Accumulators stay below the limit: a threshold beyond it is as good as one at it.
                 thresholds = np.clip(np.ceil(between / unit[:, None] - bias[:, None]), -ACCUMULATOR_LIMIT, ACCUMULATOR_LIMIT).astype(np.int32)
-                layers.append(IntegerLayer(shape, stored, thresholds=thresholds, index_map=index_map))
+                # Planes that are sent twice are computed twice: a device needs to know nothing of it.
+                planes = [*range(shape.outputs), *range(self.config.repeated)]
+                last = replace(shape, outputs=len(planes))
+                layers.append(IntegerLayer(last, stored[planes], thresholds=thresholds[planes], index_map=index_map))
                 break
             bias = np.floor(bias + 0.5).astype(np.int32)
             peak = accumulator_peak(IntegerLayer(shape, stored, bias), low, 127)

@@ -27,14 +27,14 @@ def binarize(latents: torch.Tensor) -> torch.Tensor:
     return _SignThrough.apply(latents.flatten(1))
 
 
-def transmitted(latents: torch.Tensor, centers: Centers | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """float (B, C, h, w) -> the bits that are sent as +-1, float (B, bits), and where symbols are centers (B, N) zeros.
+def transmitted(latents: torch.Tensor, centers: Centers | None, symbols: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """float (B, C, h, w) -> the bits of the first ``symbols`` as +-1, float (B, bits), and where they are centers (B, symbols) zeros.
 
     Added to the centers that arrive, the zeros carry the gradient of the soft assignment to latents and centers.
     """
     if centers is None:
-        return binarize(latents), None
-    levels, sent, _ = centers.quantize(latents.flatten(1))
+        return binarize(latents)[:, :symbols], None
+    levels, sent, _ = centers.quantize(latents.flatten(1)[:, :symbols])
     return centers.signs(levels), sent - centers.values[levels]
 
 

@@ -55,6 +55,27 @@ def test_golden_vectors(name):
     assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
 
 
+def three_bit_codec() -> tuple[EncoderProgram, list[int], list[list[str]]]:
+    """A codec of eight learned centers, trained on digits for a moment: its encoder, its levels in symbols, of which the last
+    leaves out two that the encoder yields, and the bitstreams of the golden images at each level."""
+    stored = json.loads((GOLDEN / "encoder_centers.json").read_text())
+    return EncoderProgram.from_bytes(bytes.fromhex(stored["program"])), stored["levels"], stored["bitstreams"]
+
+
+def test_golden_vectors_of_three_bits():
+    program, levels, expected = three_bit_codec()
+    assert program.bits_per_symbol == 3 and sorted(program.layers[-1].index_map) == list(range(8))
+    images = golden_images(program.height, program.width)
+    symbols = IntegerEncoder(program).encode(images)
+    found = [[pack_symbols(row[None, :level], 3).tobytes().hex() for level in levels] for row in symbols]
+    if os.environ.get("WEAKLINK_REGENERATE"):
+        stored = {"levels": levels, "program": program.to_bytes().hex(), "bitstreams": found}
+        (GOLDEN / "encoder_centers.json").write_text(json.dumps(stored, indent=1) + "\n")
+        expected = found
+    assert found == expected
+    assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
+
+
 @st.composite
 def programs(draw):
     """Small programs of every kind of layer, with integers up to what the proof allows."""

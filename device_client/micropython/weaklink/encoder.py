@@ -62,6 +62,8 @@ class Encoder:
         """The payload of the image that was encoded last."""
         if level is not None:
             level = level_of(self.levels, level)
+        elif self.levels:
+            level = self.levels[-1]
         payload = self._engine.bitstream()
         return payload if level is None else cut_to_level(payload, level, self.bits_per_symbol)
 

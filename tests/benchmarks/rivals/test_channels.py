@@ -33,3 +33,9 @@ def test_lost_bytes_are_scattered_over_the_payload():
 def test_the_grid_holds_every_channel():
     assert [condition.ber for condition in CONDITIONS if condition.channel == "bsc"] == list(BERS)
     assert {condition.channel for condition in CONDITIONS} == {"bsc", "bursts", "erasures"}
+
+
+def test_without_interleaving_the_bits_of_a_burst_stay_together():
+    spread, together = (Condition("bursts", 0.05, burst_bits=32, interleaved=way).draw(1000, 256, 256, 0, 0)[0] for way in (True, False))
+    assert together.mean() == pytest.approx(spread.mean(), rel=0.1)
+    assert (together[:, 1:] & together[:, :-1]).mean() > 3 * (spread[:, 1:] & spread[:, :-1]).mean()

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from codec_training import train
+from codec_training import evaluate, train
 from codec_training.config import load_config
 from codec_training.datasets import load_dataset
 from codec_training.families import weaklink
 from codec_training.families.weaklink_stages import CodecLoss, Sent
 from codec_training.views import Batch
+from device_client.encoder import Encoder
+from edge_server.engine import Engine, EngineRequest
+from semantic_codec.bitstream import unpack_symbols
 from semantic_codec.bundle import load_bundle, load_recording
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import ConfigError
-from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
+from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork, combined
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
 from tests.codec_training.test_config import GOOD
 from tests.codec_training.test_train import TRAINING
@@ -43,10 +46,65 @@ def test_centers_train_export_to_thresholds_and_decode(tmp_path):
     encoder, heads = weaklink.load_networks(tmp_path / "tiny", config, 10)
     images = torch.from_numpy(load_dataset("digits").test.images)
     with torch.no_grad():
-        simulated = transmitted(encoder.eval()(images), encoder.centers)[0]
+        simulated = transmitted(encoder.eval()(images), encoder.centers, 32)[0]
     sent = np.unpackbits(load_recording(bundle).bitstreams, axis=1).astype(np.float32) * 2 - 1
     assert (sent == simulated.numpy()).mean() > 0.99
     assert np.array_equal(program.layers[-1].index_map, heads.aware.centers.index_map.numpy())
+
+
+THREE_BITS = CENTERS.replace("levels = [8, 32]", "levels = [5, 21, 30]").replace("bits = 2", "bits = 3").replace("float_epochs = 3", "float_epochs = 1")
+
+
+def test_three_bits_fill_bytes_with_whole_symbols_and_leave_out_what_no_level_has_room_for(tmp_path):
+    path = write(tmp_path, THREE_BITS)
+    assert train.main([path, "--runs", str(tmp_path), "--threads", "1"]) == 0
+    bundle = load_bundle(tmp_path / "tiny" / "bundles" / "tiny" / "1")
+    program, images = EncoderProgram.from_bytes(bundle.encoder_bin), load_dataset("digits").test.images
+    assert (program.symbols, bundle.manifest.symbols) == (32, 30)
+    assert [level.payload_bytes for level in bundle.manifest.levels] == [2, 8, 12]
+    recording, device = load_recording(bundle), Encoder.from_bundle(bundle)
+    assert [device.bitstream(image) for image in images[:20]] == [row.tobytes() for row in recording.bitstreams[:20]]
+    again = evaluate.record(bundle, images, recording.labels)
+    assert np.array_equal(again.bitstreams, recording.bitstreams)
+    first = device.encode(images[0])
+    assert np.array_equal(unpack_symbols(recording.bitstreams[:1], 30, 3)[0], first[:30])
+    requests = [EngineRequest("tiny", 0, level, device.bitstream(images[0], level), 0.01) for level in range(3)]
+    assert all(0 < answer.tasks["label"][0][1] <= 1 for answer in Engine([bundle]).infer(requests))
+
+
+REPEATED = (
+    (GOOD + TRAINING)
+    .replace("latent_channels = 4", "latent_channels = 3\nrepeated = 1")
+    .replace("grid = [4, 4]", "grid = [4, 4]\nrepeated = 16")
+    .replace("float_epochs = 3", "float_epochs = 1")
+)
+
+
+def test_planes_that_are_sent_twice_arrive_twice_and_are_put_together(tmp_path):
+    path = write(tmp_path, REPEATED)
+    assert train.main([path, "--runs", str(tmp_path), "--threads", "1"]) == 0
+    bundle = load_bundle(tmp_path / "tiny" / "bundles" / "tiny" / "1")
+    assert [level.payload_bytes for level in bundle.manifest.levels] == [2, 8]
+    sent = np.unpackbits(load_recording(bundle).bitstreams, axis=1)
+    assert np.array_equal(sent[:, :16], sent[:, 48:]) and not np.array_equal(sent[:, :16], sent[:, 16:32])
+    engine, level, ber = Engine([bundle]), np.ones(len(sent), int), np.full(len(sent), 0.05, np.float32)
+    whole = engine.infer_arrays("tiny", sent, level, ber)["label"]
+    swapped = engine.infer_arrays("tiny", np.concatenate([sent[:, 48:], sent[:, 16:48], sent[:, :16]], axis=1), level, ber)["label"]
+    assert np.allclose(whole, swapped, atol=1e-5)
+
+
+def test_two_arrivals_of_a_bit_say_what_bayes_says():
+    p, q = 0.1, 0.02
+    for a, b, arrived in ((1, 1, (1 - p) * (1 - q)), (1, -1, (1 - p) * q)):
+        means = torch.tensor([[a * (1 - 2 * p), 0.3, b * (1 - 2 * q)]])
+        other = (p * q) if b == 1 else p * (1 - q)
+        assert combined(means, 1, told=True).tolist()[0] == pytest.approx([(arrived - other) / (arrived + other), 0.3])
+    assert combined(torch.tensor([[1.0, -1.0, -1.0], [1.0, 1.0, 0.0]]), 1, told=False).tolist() == [[0, -1], [0.5, 1]]
+    contradicted = torch.tensor([[1.0, -1.0]])
+    assert combined(contradicted, 1, told=True).tolist() == [[0]]
+    sure = torch.ones(1, 2, requires_grad=True)
+    combined(sure, 1, told=True).sum().backward()
+    assert sure.grad.tolist() == [[0.5, 0.5]]
 
 
 @pytest.mark.slow
@@ -84,7 +142,7 @@ def test_the_gradient_of_centers_passes_the_channel_but_not_from_the_twin(tmp_pa
     encoder, heads = weaklink.build(config, 10)
     latents = torch.randn(6, 2, 4, 4, requires_grad=True)
     batch = Batch(torch.zeros(6, 8, 8, 3, dtype=torch.uint8), torch.arange(6), None)
-    signs, drift = transmitted(latents, encoder.centers)
+    signs, drift = transmitted(latents, encoder.centers, 32)
     assert float(drift.detach().abs().max()) == pytest.approx(0, abs=1e-6)
     CodecLoss(config, heads, twin=False)(Sent(signs, None, batch, drift)).backward()
     assert latents.grad.abs().sum() > 0 and encoder.centers.values.grad.abs().sum() > 0
@@ -101,6 +159,9 @@ def test_symbols_to_signs_and_back():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("levels = [8, 32]", "levels = [8, 16]", "yields 32 symbols, the longest level has 16; .*fewer by less than a plane of 16"),
+        ("latent_channels = 2", "latent_channels = 1\nrepeated = 1", r"\[encoder\] repeated is 1, \[edge\] repeated is 0"),
+        ("levels = [8, 32]", "levels = [8, 48]", "yields 32 symbols"),
         ("[edge]\nbits = 2", "[edge]\nbits = 1", r"\[encoder\] bits is 2, \[edge\] bits is 1"),
         ("bits = 2\nblocks", 'bits = 2\nindex_map = "grey"\nblocks', "index_map is 'grey'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from semantic_codec.encoder_format import ADD_KEPT, FULL, KEEP_INPUT, RELU, Enco
 from tests.device_client.micropython.conftest import install_bundle
 from tests.device_client.micropython.compiler import compile_package
 from tests.device_client.micropython.interpreters import PART
-from tests.semantic_codec.test_encoder import golden_images, programs
+from tests.semantic_codec.test_encoder import golden_images, programs, three_bit_codec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LARGEST_HEAP = 64 * 1024
@@ -45,6 +46,20 @@ def test_golden_vectors(interpreter, board):
     expected = json.loads((GOLDEN / "encoder_digits.json").read_text())["bitstreams"]
     assert [line.split() for line in printed[:-1]] == [[all, all[:4], all[:8], all] for all in expected]
     assert printed[-1] == json.loads((board / "digits" / "bundle.json").read_text())["files"]["encoder.bin"]
+
+
+def test_golden_vectors_of_three_bits(interpreter, board):
+    program, levels, expected = three_bit_codec()
+    data = program.to_bytes()
+    manifest = {"name": "centers", "version": 1, "codec_id": 3, "tasks": [{"classes": []}], "symbols": levels[-1], "bits_per_symbol": 3,
+                "levels": levels, "files": {"encoder.bin": hashlib.sha256(data).hexdigest()}}  # fmt: skip
+    (board / "centers").mkdir()
+    (board / "centers" / "encoder.bin").write_bytes(data)
+    (board / "centers" / "bundle.json").write_text(json.dumps(manifest))
+    images = golden_images(program.height, program.width)
+    (board / "images.bin").write_bytes(images.tobytes())
+    printed = interpreter.run(board, ENCODE_ALL.format(bundle="centers", count=len(images)))
+    assert [line.split() for line in printed[:-1]] == [[bitstreams[-1], *bitstreams] for bitstreams in expected]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import BundleError, NotFound
 from tests.device_client.stm32.programs import any_programs, images_for
-from tests.semantic_codec.test_encoder import golden_images
+from tests.semantic_codec.test_encoder import golden_images, three_bit_codec
 
 DAMAGED, UNPROVEN = 3, 4
 
@@ -40,6 +40,18 @@ def test_golden_and_random_images(host_harness, name):
         pytest.skip(f"there is no bundle {name}")
     noise = np.random.default_rng(3).integers(0, 256, (8, program.height, program.width, 3)).astype(np.uint8)
     encode_all(host_harness, program, np.concatenate([golden_images(program.height, program.width), noise]))
+
+
+def test_golden_vectors_of_three_bits(host_harness):
+    program, levels, expected = three_bit_codec()
+    images = golden_images(program.height, program.width)
+    encode_all(host_harness, program, images)
+    for image, bitstreams in zip(images, expected, strict=True):
+        whole = host_harness.ask("E", image.tobytes())[1]
+        # The first symbols of a longer bitstream; what lies behind them in a level's last byte, the edge ignores.
+        assert [np.unpackbits(np.frombuffer(whole, np.uint8))[: 3 * level].tolist() for level in levels] == [
+            np.unpackbits(np.frombuffer(bytes.fromhex(one), np.uint8))[: 3 * level].tolist() for level, one in zip(levels, bitstreams, strict=True)
+        ]
 
 
 @settings(max_examples=120, deadline=None)
