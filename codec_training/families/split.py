@@ -26,6 +26,7 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import CodecConfig, LearningConfig
 from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
+from codec_training.families.frozen import frozen
 from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, base_accuracy, codec_accuracy, count_macs
 from codec_training.stages import Stage, annealed, epochs_of, task_loss
 from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
@@ -143,9 +144,8 @@ def train(config, dataset: Dataset, folder: Path) -> None:
             epochs = getattr(training, f"{stage}_epochs")
             if epochs:
                 base.requires_grad_(stage == "joint")
-                Stage(stage, config, folder, parts[stage], writer).run(
-                    epochs, rate, steps, batches, TaskLoss(config, device, edge), check
-                )
+                loss = TaskLoss(config, device, edge, None if stage == "joint" else frozen(edge.tail))
+                Stage(stage, config, folder, parts[stage], writer).run(epochs, rate, steps, batches, loss, check)
                 settle(config, dataset.train, device)
         if training.tail_epochs:
             base.requires_grad_(True)

@@ -52,14 +52,24 @@ class AutoencoderLoss(_Loss):
 
 
 class TaskLoss(_Loss):
-    """Of the task, and where they weigh: features, the centers' usage, the attributions' asymmetry, noisy answers unlike clean ones."""
+    """Of the task, and where they weigh: features, the centers' usage, the attributions' asymmetry, noisy answers unlike clean ones.
+
+    ``tail`` answers in place of the edge's, where that is not trained.
+    """
+
+    def __init__(self, config, device: Device, edge: SplitEdge, tail: nn.Module | None = None):
+        super().__init__(config, device, edge)
+        self.tail = tail or edge.tail
+
+    def _answer(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.edge.restored(latents, ber))
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         training = self.config.training
         features = self.device.head(pixels(batch.images))
         arrived, sent, ber, usage = self._through(self.device.encoder(features))
         restored = self.edge.restored(arrived, ber)
-        logits = self.edge.tail(restored)
+        logits = self.tail(restored)
         loss = task_loss(logits, batch, training)
         if training.features:
             loss = loss + training.features * F.mse_loss(restored, features.detach())
@@ -67,12 +77,11 @@ class TaskLoss(_Loss):
             loss = loss + training.usage * F.mse_loss(usage, torch.full_like(usage, 1 / len(usage)))
         if training.attribution:
             own = batch.labels[:, None]
-            loss = loss + training.attribution * asymmetry_loss(
-                attributions(lambda latents: self.edge.answer(latents, ber).gather(1, own)[:, 0], arrived)
-            )
+            found = attributions(lambda latents: self._answer(latents, ber).gather(1, own)[:, 0], arrived, logits.gather(1, own)[:, 0])
+            loss = loss + training.attribution * asymmetry_loss(found)
         if training.consistency:
             with torch.no_grad():
-                clean = self.edge.answer(sent, torch.zeros_like(ber))
+                clean = self._answer(sent, torch.zeros_like(ber))
             loss = loss + training.consistency * consistency_loss(clean, logits)
         return loss
 

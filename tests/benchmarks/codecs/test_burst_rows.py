@@ -1,5 +1,7 @@
 """Interleaving under bursts, on the digits bundle."""
 
+import pytest
+
 from benchmarks.codecs import burst_rows
 from benchmarks.codecs.tables import markdown
 from benchmarks.rivals.channels import Condition
@@ -16,7 +18,7 @@ def test_the_same_bursts_on_both_orders_of_a_frame(monkeypatch):
     burst_rows.measure_bursts(store, contest, {"bundle": "digits", "dataset": "digits"})
     assert [(row["payload_bytes"], row["interleaved"]) for row in store.rows] == [(8, True), (8, False), (2, True), (2, False)]
     for spread, together in zip(store.rows[::2], store.rows[1::2]):
-        assert together["interleaved_above_percent"] == spread["accuracy_percent"] - together["accuracy_percent"]
+        assert together["interleaved_above_percent"] == pytest.approx(spread["accuracy_percent"] - together["accuracy_percent"])
         low, high = together["interleaved_above_interval_percent"]
         assert low <= together["interleaved_above_percent"] <= high
     text = markdown(store.rows)
