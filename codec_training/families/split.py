@@ -36,6 +36,7 @@ from semantic_codec.bundle import REFERENCE
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.index_map import KINDS
 from semantic_codec.nn.aecnn import Attended, ChannelSelection
+from semantic_codec.nn.backbones import DENSE
 from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.families import encode_in_floats
@@ -111,6 +112,8 @@ def train(config, dataset: Dataset, folder: Path) -> None:
     base, device, edge = _build(config, dataset)
     if training.weights:
         load_weights(base, training.weights)
+    for module in (base, device, edge):
+        module.to(memory_format=torch.channels_last)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
         shared = shared_folder(dataset, config.teacher, folder)
@@ -121,7 +124,7 @@ def train(config, dataset: Dataset, folder: Path) -> None:
     with SummaryWriter(folder / "tensorboard") as writer:
         Stage("base", config, folder, parts["base"], writer, training.base_weight_decay).run(
             training.base_epochs, training.base_learning_rate, steps, batches,
-            lambda batch: task_loss(base(pixels(batch.images)), batch, training), lambda: base_accuracy(base, held_out),
+            lambda batch: task_loss(in_half(base, pixels(batch.images), config), batch, training), lambda: base_accuracy(base, held_out),
         )  # fmt: skip
         if training.attention_epochs:
             attended = Attended(device.head, device.encoder, edge.tail)
@@ -203,6 +206,12 @@ def stage_parts(base: nn.Module, device: Device, edge: SplitEdge) -> dict[str, d
         "joint": {"codec": codec, "base": base},
         "tail": {"decoder": edge.decoder, "tail": edge.tail},
     }
+
+
+def in_half(base: nn.Module, x: torch.Tensor, config) -> torch.Tensor:
+    """The base's answer, in bfloat16 where that is faster on CPUs: not through depthwise convolutions, whose backward pass is slow."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.edge.backbone in DENSE):
+        return base(x)
 
 
 @torch.no_grad()

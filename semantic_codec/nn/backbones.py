@@ -8,6 +8,8 @@ from semantic_codec.errors import ConfigError
 from semantic_codec.nn.torchvision_import import torchvision
 
 BACKBONES = ("resnet50", "mobilenet_v2")
+DENSE = ("resnet50",)
+"""Those without depthwise convolutions."""
 
 
 def make_backbone(name: str, classes: int, width: float = 1.0) -> nn.Module:
