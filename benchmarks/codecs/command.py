@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each codec that count (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train (default: runs)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
-    parser.add_argument("--bursts", nargs="*", default=["cifar10"], metavar="NAME", help="which of them are also measured with and without interleaving (default: cifar10)")
+    parser.add_argument("--protection", nargs="*", default=["cifar10"], metavar="NAME", help="which of them are also measured with bytes sent twice, and under bursts with and without interleaving (default: cifar10)")
     parser.add_argument("--quick", action="store_true", help="the first 1000 images and one draw: minutes")
     parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per row (default: %(default)s)")

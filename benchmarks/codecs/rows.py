@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.codecs.burst_rows import measure_bursts
 from benchmarks.codecs.entropy_rows import measure_entropy_coded
+from benchmarks.codecs.repeat_rows import measure_repeated
 from benchmarks.rivals.code_rows import BOUND, GENIE, LOCAL, VALIDATION_IMAGES, CodeRows, base_parameters
 from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.contest import Contest
@@ -74,7 +75,8 @@ def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, cond
     contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
     CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions)
     measure_entropy_coded(store, contest, recording, base, conditions)
-    if bundle.manifest.name in arguments.bursts:
+    if bundle.manifest.name in arguments.protection:
+        measure_repeated(store, contest, recording, base, conditions, arguments.threads)
         measure_bursts(store, contest, base)
 
 

@@ -60,4 +60,4 @@ class _Conv(torch.autograd.Function):
             size - ((out - 1) * step - 2 * pad + kernel)
             for size, out, step, pad, kernel in zip(ctx.size, gradient.shape[2:], ctx.stride, ctx.padding, weight.shape[2:])
         ]
-        return F.conv_transpose2d(gradient, weight.to(gradient.dtype), None, ctx.stride, ctx.padding, spare, ctx.groups), None, None, None, None
+        return F.conv_transpose2d(gradient, weight, None, ctx.stride, ctx.padding, spare, ctx.groups), None, None, None, None

@@ -46,7 +46,7 @@ base_learning_rate = 3e-3
 learning_rate = 3e-3
 consistency = {consistency}
 """
-PAPER = {"recipe": "paper", "posterior": "false", "base_epochs": 12, "task_epochs": 3, "joint_epochs": 0, "tail_epochs": 0, "consistency": 0.0}
+PAPER = {"recipe": "paper", "posterior": "false", "base_epochs": 12, "task_epochs": 10, "joint_epochs": 0, "tail_epochs": 0, "consistency": 0.0}
 OURS = {"recipe": "ours", "posterior": "true", "base_epochs": 1, "task_epochs": 0, "joint_epochs": 3, "tail_epochs": 1, "consistency": 0.3}
 
 
