@@ -80,6 +80,7 @@ REPEATED = (
 )
 
 
+@pytest.mark.slow
 def test_planes_that_are_sent_twice_arrive_twice_and_are_put_together(tmp_path):
     path = write(tmp_path, REPEATED)
     assert train.main([path, "--runs", str(tmp_path), "--threads", "1"]) == 0
