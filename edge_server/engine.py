@@ -19,7 +19,7 @@ import numpy as np
 from edge_server.runtimes import DEFAULT_RUNTIME, load_network
 from semantic_codec.bitstream import posterior_mean
 from semantic_codec.bundle import Bundle
-from semantic_codec.calibration import probabilities
+from semantic_codec.calibration import Calibration
 from semantic_codec.errors import NotFound
 
 CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is past where larger stops being faster
@@ -134,6 +134,7 @@ class CodecEngine:
     def __init__(self, bundle: Bundle, runtime: str, threads: int):
         self._manifest = bundle.manifest
         self._network = load_network(runtime, bundle, threads)
+        self._calibration = Calibration(bundle.manifest)
         self._task_names = tuple(task.name for task in bundle.manifest.tasks)
         self._bits = bundle.manifest.symbols * bundle.manifest.bits_per_symbol
         self._bytes = max(level.payload_bytes for level in bundle.manifest.levels)
@@ -175,9 +176,8 @@ class CodecEngine:
 
     def probabilities(self, soft: np.ndarray, level: np.ndarray, ber: np.ndarray) -> dict[str, np.ndarray]:
         ber = np.asarray(ber, np.float32)
-        return {
-            task: probabilities(self._manifest, logits, level, ber) for task, logits in self._network(soft, ber).items()
-        }
+        calibrated = self._calibration.probabilities
+        return {task: calibrated(logits, level, ber) for task, logits in self._network(soft, ber).items()}
 
     def _unpack(self, requests: Sequence[EngineRequest]) -> np.ndarray:
         padded = b"".join(
@@ -213,7 +213,7 @@ class _Best:
             columns = values.argmax(axis=1)[:, None]
         else:
             columns = np.argsort(-values, axis=1, kind="stable")[:, :count]
-        scores = np.take_along_axis(values, columns, axis=1)
+        scores = values[np.arange(len(values))[:, None], columns]
         self._width = columns.shape[1]
         self._pairs = list(zip(columns.ravel().tolist(), scores.ravel().tolist()))
 

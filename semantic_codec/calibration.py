@@ -31,23 +31,29 @@ def calibrated(logits: np.ndarray, floor: float, temperature: np.ndarray | float
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def probabilities(manifest: Manifest, logits: np.ndarray, level: np.ndarray, ber: np.ndarray) -> np.ndarray:
-    """The bundle's calibration of ``logits`` float (B, classes) at ``level`` int (B,) and ``ber`` float (B,)."""
-    return calibrated(logits, manifest.calibration.get("floor", 0.0), temperature(manifest, level, ber)[:, None])
+class Calibration:
+    """A bundle's: ``manifest.calibration`` holds ``floor``, ``ber`` (ascending) and ``temperature`` (levels x BERs), linear
+    in between, constant outside. Without a table the temperature is 1."""
 
+    def __init__(self, manifest: Manifest):
+        self._floor = manifest.calibration.get("floor", 0.0)
+        self._bers = np.asarray(manifest.calibration.get("ber", []), np.float64)
+        if not len(self._bers):
+            return
+        table = np.asarray(manifest.calibration["temperature"], np.float64)
+        # One column more, for what is at the last BER or beyond.
+        self._temperature = np.concatenate([table, table[:, -1:]], axis=1)
+        self._steps = np.diff(self._temperature, axis=1)
+        self._columns = np.arange(len(self._bers), dtype=np.float64)
 
-def temperature(manifest: Manifest, level: np.ndarray, ber: np.ndarray) -> np.ndarray:
-    """``level`` int (B,), ``ber`` float (B,); returns float32 (B,).
+    def probabilities(self, logits: np.ndarray, level: np.ndarray, ber: np.ndarray) -> np.ndarray:
+        """Calibrated ``logits`` float (B, classes) at ``level`` int (B,) and ``ber`` float (B,)."""
+        return calibrated(logits, self._floor, self.temperature(level, ber)[:, None])
 
-    ``manifest.calibration`` holds ``ber`` (ascending) and ``temperature`` (levels x BERs); linear in between, constant
-    outside. Without a table the temperature is 1.
-    """
-    grid = manifest.calibration.get("ber", [])
-    if not grid:
-        return np.ones(len(level), np.float32)
-    table = np.asarray(manifest.calibration["temperature"], np.float64)
-    position = np.interp(ber, grid, np.arange(len(grid)))
-    left = np.minimum(position.astype(int), len(grid) - 1)
-    right = np.minimum(left + 1, len(grid) - 1)
-    share = position - left
-    return (table[level, left] * (1 - share) + table[level, right] * share).astype(np.float32)
+    def temperature(self, level: np.ndarray, ber: np.ndarray) -> np.ndarray:
+        """``level`` int (B,), ``ber`` float (B,); returns float32 (B,)."""
+        if not len(self._bers):
+            return np.ones(len(level), np.float32)
+        position = np.interp(ber, self._bers, self._columns)
+        left = position.astype(np.intp)
+        return (self._temperature[level, left] + (position - left) * self._steps[level, left]).astype(np.float32)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from semantic_codec.bundle import Bundle, bundle_folders, find_bundle, load_bundle, load_recording
-from semantic_codec.calibration import temperature
+from semantic_codec.calibration import Calibration
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import BundleError, NotFound
 
@@ -96,6 +96,6 @@ def test_a_recording_of_the_wrong_shape_is_refused(copy):
 def test_temperature_is_the_table_and_linear_between(copy):
     edit(copy, calibration={"ber": [0, 0.1], "temperature": [[1, 2], [3, 4], [5, 6]]})
     manifest = load_bundle(copy).manifest
-    assert temperature(manifest, np.array([0, 1, 2, 2]), np.array([0, 0.1, 0.05, 0.5])).tolist() == [1, 4, 5.5, 6]
+    assert Calibration(manifest).temperature(np.array([0, 1, 2, 2]), np.array([0, 0.1, 0.05, 0.5])).tolist() == [1, 4, 5.5, 6]
     edit(copy, calibration={})
-    assert temperature(load_bundle(copy).manifest, np.array([0, 1]), np.array([0, 0.1])).tolist() == [1, 1]
+    assert Calibration(load_bundle(copy).manifest).temperature(np.array([0, 1]), np.array([0, 0.1])).tolist() == [1, 1]
