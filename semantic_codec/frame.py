@@ -30,7 +30,6 @@ from semantic_codec.header import (
     header_kind,
     pack_header,
     unpack_header,
-    unpack_headers,
 )
 from semantic_codec.header_code import HeaderCode, open_code
 from semantic_codec.information_sets import NearDecoder
@@ -185,18 +184,11 @@ class FrameReader:
             if kinds is None:
                 continue
             joined = np.frombuffer(b"".join([frames[index] for index in indices]), dtype=np.uint8).reshape(-1, size)
-            headers, payloads = self._near.unmix(joined, self._formats[size].places)
-            blocks, distances = self._near.decode(headers)
-            numbers, devices, sequences = unpack_headers(blocks)
-            numbers[distances > self.mode.certain_errors] = -1
+            fields, payloads = self._near.read_open(joined, self._formats[size].places)
+            numbers, devices, sequences, errors = fields.T.tolist()
             data, width = payloads.tobytes(), payloads.shape[1]
-            columns = zip(
-                map(kinds.get, numbers.tolist()),
-                devices.tolist(),
-                sequences.tolist(),
-                [data[start : start + width] for start in range(0, len(data), width)],
-                distances.tolist(),
-            )
+            parts = [data[start : start + width] for start in range(0, len(data), width)]
+            columns = zip(map(kinds.get, numbers), devices, sequences, parts, errors)
             for index, found in zip(indices, map(_whole_frame, columns)):
                 if found.kind is not None:
                     results[index] = found

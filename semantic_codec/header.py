@@ -115,7 +115,7 @@ def unpack_headers(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     padded = np.zeros((len(blocks), 8), dtype=np.uint8)
     padded[:, 1:] = blocks
     packed = padded.view(">i8")[:, 0].astype(np.int64)
-    rests = np.bitwise_xor.reduce(_check_sums()[np.arange(BLOCK_BYTES), blocks], axis=1)
+    rests = np.bitwise_xor.reduce(check_sums()[np.arange(BLOCK_BYTES), blocks], axis=1)
     return packed >> 44 << 16 | rests, packed >> 28 & 0xFFFF, packed >> 16 & 0xFFF
 
 
@@ -127,7 +127,7 @@ def header_kind(codec: int, level: int, start: int) -> int:
 
 
 @cache
-def _check_sums() -> np.ndarray:
+def check_sums() -> np.ndarray:
     """What each value of each byte of a block adds to its CRC: int64 (7, 256)."""
     return np.array(
         [

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
+from semantic_codec.header import BLOCK_BYTES, check_sums, unpack_headers
 from semantic_codec.header_code import HeaderCode
 
 SETS = 32
@@ -45,7 +46,10 @@ class NearDecoder:
     def warm_up(self) -> None:
         """Have the kernels compiled or loaded, for arrays as frames are read from: of bytes, so not to be written to."""
         frame = np.frombuffer(bytes(self.code.coded_bits // 8), np.uint8).reshape(1, -1)
-        self.decode(self.unmix(frame, np.arange(self.code.coded_bits))[0])
+        places = np.arange(self.code.coded_bits)
+        self.decode(self.unmix(frame, places)[0])
+        if self.code.info_bits == 8 * BLOCK_BYTES:
+            self.read_open(frame, places)
 
     def unmix(self, frames: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Headers uint8 (B, header bytes) and payloads uint8 (B, bytes) of frames uint8 (B, size).
@@ -66,6 +70,20 @@ class NearDecoder:
             return self._kernels.decode(headers, self._inverses, self._generator, info_bytes, self._most_errors)
         info, errors = self.code.invert(np.unpackbits(headers, axis=1))
         return np.packbits(info, axis=1), errors
+
+    def read_open(self, frames: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`unmix`, :meth:`decode` and `unpack_headers` in one: kind, device, sequence and distance of each open
+        header, int64 (B, 4), the kind -1 where it is not near; and payloads. For the code of open mode."""
+        if self._kernels is not None:
+            return self._kernels.read_open(
+                frames, places, self.code.coded_bits // 8, self._inverses, self._generator, BLOCK_BYTES, self._most_errors,
+                check_sums(),
+            )  # fmt: skip
+        headers, payloads = self.unmix(frames, places)
+        blocks, errors = self.decode(headers)
+        fields = np.stack((*unpack_headers(blocks), errors), axis=1)
+        fields[errors > self._most_errors, 0] = -1
+        return fields, payloads
 
 
 def _table(places: np.ndarray, inverse: np.ndarray, coded_bits: int) -> np.ndarray:

@@ -71,3 +71,21 @@ def decode(headers, inverses, generator, info_bytes, most_errors):
             if distance <= most_errors:
                 break
     return blocks, errors
+
+
+@compile_kernel
+def read_open(frames, places, header_bytes, inverses, generator, info_bytes, most_errors, check_sums):
+    headers, payloads = unmix(frames, places, header_bytes)
+    blocks, errors = decode(headers, inverses, generator, info_bytes, most_errors)
+    fields = np.empty((len(blocks), 4), np.int64)
+    for row in range(len(blocks)):
+        packed = rest = 0
+        for byte in range(info_bytes):
+            value = np.int64(blocks[row, byte])
+            packed = packed << 8 | value
+            rest ^= check_sums[byte, value]
+        fields[row, 0] = packed >> 44 << 16 | rest if errors[row] <= most_errors else -1
+        fields[row, 1] = packed >> 28 & 0xFFFF
+        fields[row, 2] = packed >> 16 & 0xFFF
+        fields[row, 3] = errors[row]
+    return fields, payloads
