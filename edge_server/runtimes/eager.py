@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from edge_server.runtimes.flat import FlatNetwork
 from semantic_codec.bundle import Bundle
 from semantic_codec.nn.families import load_edge_network
 
@@ -33,8 +34,18 @@ class EagerBfloat16(Eager):
             return self._network(soft, ber)
 
 
+class Flat(Eager):
+    """float32, of the family `weaklink` without convolutions."""
+
+    def __init__(self, bundle: Bundle, threads: int):
+        super().__init__(bundle, threads)
+        self._network = FlatNetwork(self._network)
+
+
 def automatic(bundle: Bundle, threads: int) -> Eager:
     """bfloat16 where it is faster: in convolutions, on processors that multiply it; else float32."""
+    if bundle.manifest.family == "weaklink" and not bundle.manifest.edge.get("grid"):
+        return Flat(bundle, threads)
     known = torch.cpu.get_capabilities()
     rounds = bundle.manifest.edge.get("grid") and (known.get("avx512_bf16") or known.get("amx_bf16"))
     return EagerBfloat16(bundle, threads) if rounds else Eager(bundle, threads)

@@ -121,7 +121,7 @@ class EdgeNetwork(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(config.width, classes) for task, classes in tasks.items()})
 
     def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.answer(self.received(soft), (soft != 0).to(soft.dtype).mean(1), ber)
+        return self.answer(self.received(soft), received_share(soft), ber)
 
     def received(self, soft: torch.Tensor) -> torch.Tensor:
         """What arrived, as one value for each symbol: float (B, N)."""
@@ -135,7 +135,7 @@ class EdgeNetwork(nn.Module):
         """Logits of ``symbols`` float (B, N), of whose bits a ``share`` (B,) arrived."""
         condition = None
         if self.condition is not None:
-            condition = self.condition(torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, share], dim=1))
+            condition = self.condition(channel_features(ber, share))
         x = symbols
         if self.config.grid:
             x = F.pad(x, (0, self.unsent)) if self.unsent else x
@@ -159,6 +159,16 @@ def combined(soft: torch.Tensor, repeated: int, told: bool) -> torch.Tensor:
     # No gradient below the line: that of two arrivals that are sure and agree would be 0.
     both = (first + again) / ((1 + first * again).clamp_min(1e-6).detach() if told else 2)
     return torch.cat([both, soft[:, repeated : soft.shape[1] - repeated]], dim=1)
+
+
+def received_share(soft: torch.Tensor) -> torch.Tensor:
+    """Of the bits, float (B,)."""
+    return (soft != 0).to(soft.dtype).mean(1)
+
+
+def channel_features(ber: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """What the channel said, as the network is told: float (B, 3)."""
+    return torch.stack([torch.log10(ber + 1e-3) + 2, ber * 4, share], dim=1)
 
 
 def edge_network(manifest: Manifest) -> EdgeNetwork:
