@@ -85,7 +85,7 @@ def seed_means(rows: list[Row], name: str) -> Iterable[Row]:
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row["bundle"] == name or row["bundle"].startswith(f"{name}-seed"):
-            groups.setdefault((row["variant"], row["channel"], row["ber"], row["erased"]), []).append(row)
+            groups.setdefault((row["variant"], row["channel"], row["ber"], row["erased"], row.get("burst_bits")), []).append(row)
     for group in groups.values():
         accuracies = [row["accuracy_percent"] for row in group]
         if len(group) > 1 and None not in accuracies:

@@ -60,7 +60,8 @@ def test_another_seed_is_a_row_of_its_own_and_part_of_the_mean(few, tmp_path, ca
 def test_the_mean_of_trainings_and_their_scatter():
     common = {"payload_bytes": 8, "channel": "bsc", "ber": 0.0, "erased": 0.0, "variant": "8 B", "interval_percent": 0.5}
     group = [{**common, "bundle": f"codec{end}", "accuracy_percent": accuracy} for end, accuracy in (("", 80.0), ("-seed1", 82.0), ("-blind", 10.0))]
-    (mean,) = seed_means(group, "codec")
+    bursts = [{**group[0], "burst_bits": bits} for bits in (16, 64)]
+    (mean,) = seed_means([*group, *bursts], "codec")
     assert (mean["accuracy_percent"], mean["seeds"]) == (81.0, 2)
     assert mean["seeds_deviation_percent"] == pytest.approx(2**0.5)
 
