@@ -36,8 +36,9 @@ class SymbolCoder:
             from constriction import stream
         except ImportError as error:
             raise ConfigError(
-                "entropy coding needs constriction, which is not installed", allowed="the extra bench", fix="pip install 'weaklink[bench]'"
-            ) from error
+                "entropy coding needs constriction, which is not installed", allowed="the extra bench",
+                fix="pip install 'weaklink[bench]'",
+            ) from error  # fmt: skip
         self._queue, self._model = stream.queue, stream.model.Categorical(perfect=False)
         shares = (np.asarray(counts) + 1.0) / (np.asarray(counts) + 1.0).sum(axis=1, keepdims=True)
         self._shares = np.repeat(shares.astype(np.float32), symbols // len(shares), axis=0)
@@ -55,8 +56,9 @@ class SymbolCoder:
             return self._queue.RangeDecoder(words).decode(self._model, self._shares).astype(np.uint8)
         except AssertionError as error:
             raise InvalidRequest(
-                f"{len(data)} bytes are no entropy-coded symbols ({error})", allowed="bytes that arrived whole", fix="check their checksum first"
-            ) from error
+                f"{len(data)} bytes are no entropy-coded symbols ({error})", allowed="bytes that arrived whole",
+                fix="check their checksum first",
+            ) from error  # fmt: skip
 
     def _shortest(self, data: bytes, symbols: np.ndarray) -> bytes:
         """The coder writes whole words; any number between the ends of its last interval will do, missing bytes being 0."""

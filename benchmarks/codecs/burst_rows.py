@@ -1,4 +1,4 @@
-"""What interleaving is worth under bursts: the same bursts on the air hit frames whose bits are spread, and frames in their own order.
+"""What interleaving is worth under bursts: the same ones on the air hit frames whose bits are spread, and frames in order.
 
 Both ends know the order, which depends on a frame's length alone; no codec is trained for it.
 """
@@ -29,8 +29,9 @@ def measure_bursts(store: Store, contest: Contest, base: Row) -> None:
 def _row(store: Store, contest: Contest, base: Row, size: int, condition: Condition) -> None:
     order = "interleaved" if condition.interleaved else "in order"
     parameters = base | {
-        "family": contest.bundle.manifest.family, "variant": f"{size} B, {order}", "payload_bytes": size, "channel": condition.channel,
-        "ber": condition.ber, "erased": condition.erased, "burst_bits": condition.burst_bits, "interleaved": condition.interleaved,
+        "family": contest.bundle.manifest.family, "variant": f"{size} B, {order}", "payload_bytes": size,
+        "channel": condition.channel, "ber": condition.ber, "erased": condition.erased,
+        "burst_bits": condition.burst_bits, "interleaved": condition.interleaved,
     }  # fmt: skip
 
     def measure() -> Row:

@@ -33,7 +33,9 @@ CRC_START = 0xFFFF
 PROTECTION = "entropy-coded"
 
 
-def measure_entropy_coded(store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...]) -> None:
+def measure_entropy_coded(
+    store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...]
+) -> None:
     """Rows of each rate for a bundle that says how often it sends each symbol; none for others."""
     manifest = contest.bundle.manifest
     if "symbol_counts" not in manifest.training:
@@ -57,7 +59,8 @@ class EntropyCoded:
 
     def row(self, rate: tuple[int, int], condition: Condition) -> Row:
         """Accuracy with lost images as wrong, and of those that were answered; bytes are means over the images."""
-        rights, arrived = zip(*(self._draw(rate, condition, draw) for draw in range(1 if condition.draws_alike else self._contest.draws)))
+        draws = 1 if condition.draws_alike else self._contest.draws
+        rights, arrived = zip(*(self._draw(rate, condition, draw) for draw in range(draws)))
         right, arrived = np.stack(rights).astype(float), np.stack(arrived)
         size = float(np.mean([_coded_bits(8 * len(word), rate) / 8 for word in self._words]))
         return figures(right, None) | device_columns(self._contest.bundle) | {

@@ -27,7 +27,9 @@ SHARES = (0.75, 0.5)
 PROTECTION = "repeated"
 
 
-def measure_repeated(store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...], threads: int) -> None:
+def measure_repeated(
+    store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...], threads: int
+) -> None:
     """Rows of the longest level on channels that flip single bits, for a codec whose symbols are signs."""
     manifest = contest.bundle.manifest
     if manifest.bits_per_symbol > 1:
@@ -37,8 +39,9 @@ def measure_repeated(store: Store, contest: Contest, recording: Recording, base:
     for prefix in (int(share * payload) for share in SHARES):
         for condition in (one for one in conditions if one.channel == "bsc"):
             parameters = base | {
-                "family": manifest.family, "variant": f"{payload} B: {prefix} B, the first {payload - prefix} B twice", "payload_bytes": payload,
-                "protection": PROTECTION, "channel": condition.channel, "ber": condition.ber, "erased": condition.erased,
+                "family": manifest.family, "variant": f"{payload} B: {prefix} B, the first {payload - prefix} B twice",
+                "payload_bytes": payload, "protection": PROTECTION,
+                "channel": condition.channel, "ber": condition.ber, "erased": condition.erased,
             }  # fmt: skip
 
             def measure(prefix=prefix, condition=condition) -> Row:
@@ -71,6 +74,7 @@ class RepeatedBytes:
 
     def _answers(self, soft: np.ndarray, ber: float) -> np.ndarray:
         """Classes int (N,) of posterior means float32 (N, bits)."""
-        level, task = self._manifest.levels[-1].number, self._manifest.tasks[0].name
-        parts = [soft[start : start + CHUNK] for start in range(0, len(soft), CHUNK)]
-        return np.concatenate([self._engine.probabilities(part, np.full(len(part), level), np.full(len(part), ber))[task].argmax(1) for part in parts])
+        levels, rates = np.full(len(soft), self._manifest.levels[-1].number), np.full(len(soft), ber)
+        parts = (slice(start, start + CHUNK) for start in range(0, len(soft), CHUNK))
+        found = [self._engine.probabilities(soft[rows], levels[rows], rates[rows]) for rows in parts]
+        return np.concatenate([part[self._manifest.tasks[0].name].argmax(1) for part in found])

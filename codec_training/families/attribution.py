@@ -16,7 +16,9 @@ import torch
 EPSILON = 0.1
 
 
-def attributions(score: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, found: torch.Tensor | None = None) -> torch.Tensor:
+def attributions(
+    score: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, found: torch.Tensor | None = None
+) -> torch.Tensor:
     """float (B, N), with a graph behind them; ``score`` maps latents (B, N) to one number per image (B,).
 
     ``found`` is ``score(latents)`` where it is known already.

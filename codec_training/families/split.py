@@ -96,8 +96,9 @@ def check_fit(config, dataset: Dataset) -> None:
     _, device, edge = _build(config, dataset)
     if training.attention_epochs and not isinstance(device.encoder, ChannelSelection):
         raise ConfigError(
-            f"[training] attention_epochs is {training.attention_epochs}", allowed="0 for an encoder that chooses no channels", fix="leave it out"
-        )
+            f"[training] attention_epochs is {training.attention_epochs}", allowed="0 for an encoder that chooses no channels",
+            fix="leave it out",
+        )  # fmt: skip
     symbols = int(np.prod(edge.latent_shape))
     if config.codec.levels != (symbols,):
         raise ConfigError(
@@ -209,7 +210,7 @@ def stage_parts(base: nn.Module, device: Device, edge: SplitEdge) -> dict[str, d
 
 
 def in_half(base: nn.Module, x: torch.Tensor, config) -> torch.Tensor:
-    """The base's answer, in bfloat16 where that is faster on CPUs: not through depthwise convolutions, whose backward pass is slow."""
+    """The base's answer, in bfloat16 where that is faster on CPUs: not through depthwise convolutions, whose backward is slow."""
     with torch.autocast("cpu", torch.bfloat16, enabled=config.edge.backbone in DENSE):
         return base(x)
 
