@@ -96,7 +96,12 @@ class EngineLane:
 
     def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
         self._answers = asyncio.get_running_loop().create_future()
-        self._transport.write(pack_batch(batch))
+        message, sent = pack_batch(batch), 0
+        # At once: a transport may leave it until the event loop has done what else it has to, while the engine waits.
+        with contextlib.suppress(OSError):  # no room, or nobody there: the transport finds out
+            sent = self._data.send(message)
+        if sent < len(message):
+            self._transport.write(message[sent:])
         return self._answers
 
     async def close(self) -> None:
