@@ -104,6 +104,8 @@ class UdpDoor:
             self._socket.close()
 
     def _readable(self) -> None:
+        if self._replies and not self._waits_for_room:
+            self._flush()  # before more is taken on: somebody waits for them
         if self._turns.full:
             self._rest()
             return
@@ -215,7 +217,7 @@ class UdpDoor:
 
     def _flush(self) -> None:
         if not self._replies:
-            return  # closed meanwhile
+            return  # sent or closed meanwhile
         del self._replies[: self._datagrams.send(self._replies)]
         if bool(self._replies) != self._waits_for_room:
             self._waits_for_room = bool(self._replies)
