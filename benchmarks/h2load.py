@@ -44,17 +44,15 @@ def run(
 
     answer_bytes: of the body of a right answer: a gRPC call that fails has the HTTP status 200, too, and no body.
     """
-    headers = {"content-type": "application/grpc", "te": "trailers"} if grpc else {"content-type": "application/json"}
     with tempfile.TemporaryDirectory() as folder:
         data, log = Path(folder, "body"), Path(folder, "log")
         data.write_bytes(body)
-        command = [find(), "-t1", f"-c{clients}", "-m1", f"-D{_milliseconds(seconds)}", f"--warm-up-time={_milliseconds(warm_up_s)}"]
-        command += [f"--data={data}", f"--log-file={log}"]
-        command += [f"--header={name}: {value}" for name, value in headers.items()]
-        command += ([] if grpc else ["--h1"]) + [url]
-        used, started = _children_s(), time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        used, wall = _children_s() - used, time.monotonic() - started
+        more = [f"--warm-up-time={_milliseconds(warm_up_s)}", f"--log-file={log}"]
+        used, started = children_s(), time.monotonic()
+        done = subprocess.run(
+            command(url, data, grpc, clients, 1, seconds) + more, capture_output=True, text=True, check=True
+        )
+        used, wall = children_s() - used, time.monotonic() - started
         lines = np.loadtxt(log, dtype=np.int64, ndmin=2, delimiter="\t", usecols=(1, 2))
     answered = lines[lines[:, 0] == 200, 1] / 1e6
     whole = int(re.search(r"\((\d+)\) data", done.stdout)[1]) / answer_bytes
@@ -62,11 +60,20 @@ def run(
     return Load(len(answered) / seconds, answered, used / wall, len(lines) - len(answered) + wrong)
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1e3)}ms"
+def command(url: str, data: Path, grpc: bool, clients: int, each: int, seconds: float) -> list[str]:
+    """h2load with so many connections and so many requests under way on each; ``data``: the file of a request's body."""
+    headers = {"content-type": "application/grpc", "te": "trailers"} if grpc else {"content-type": "application/json"}
+    program = [find(), "-t1", f"-c{clients}", f"-m{each}", f"-D{_milliseconds(seconds)}", f"--data={data}"]
+    program += [f"--header={name}: {value}" for name, value in headers.items()]
+    return program + ([] if grpc else ["--h1"]) + [url]
 
 
-def _children_s() -> float:
+def children_s() -> float:
     """Processor time of the children that have ended, seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1e3)}ms"
+

@@ -1,241 +1,270 @@
 """Answers per second of an edge node that gets several times what it can answer, against what it can.
 
-    capacity (as many frames under way as `WINDOW`) -> overload (frames at a rate, whatever becomes of them) -> capacity
+    capacity -> overload -> capacity beside the sender of the overload (UDP) -> capacity
 
-Random bits of a codec's longest level, as raw frames over UDP, from devices with a socket each in one process on this machine. Its own
-processor time is in the result: on few cores it is part of what the edge node loses. Goodput is what the server counts
-as answered.
+Over gRPC and HTTP, capacity is `UNDER_WAY` requests at a time and overload as many more, all of whose callers ask again at
+once; over UDP, overload is frames at so many times the capacity's rate. Goodput is what the server counts as answered
+in time, between two looks at its metrics while the load goes on. The load generator is on the same machine, and its
+processor time is in every row: on few cores it is part of what the edge node loses. So that UDP's loss can be told from it,
+the capacity is measured once more while the overload's sender sends as much to a port that nobody reads.
 """
 
 from __future__ import annotations
 
 import argparse
-import selectors
+import json
 import socket
+import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.latency_tables import rewrite
-from benchmarks.processes import memory_mb
-from benchmarks.udp_devices import DONT_WAIT, send
+from benchmarks.overload_loads import Frames, Load, flooded, open_load
+from benchmarks.processes import cpu_s, memory_mb
+from benchmarks.serving_servers import Server, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
-from semantic_codec.frame import encode_frame
-from semantic_codec.header import Header
 from semantic_codec.report import print_table, write_json
-from weaklink.processes import Service
 
-SEQUENCES = 4095  # of each device, sent round and round: all but 0, which would be a restart. Fewer come again as duplicates
-WINDOW = 256  # frames under way while the capacity is measured: some batches' worth
-AT_ONCE = 512  # frames that are sent before replies are read again
-LOST_S = 1.0  # an answer that takes longer is none
+RESULT = Path(__file__).parent / "results" / "overload.json"
+DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}
+UNDER_WAY = 256  # requests while the capacity is measured: some batches' worth
+RAMP_S, TAIL_S = 3.0, 1.0  # of a load, before and after what is counted: thousands of connections take a while to open
 PATIENCE_S = 60.0
 COLUMNS = {
-    "codec": "codec",
+    "door": "door",
+    "bundle": "bundle",
     "capacity_per_s": "capacity/s",
-    "offered_per_s": "offered/s",
+    "capacity_beside_sender_per_s": "beside the sender",
+    "asked_per_s": "asked/s",
     "goodput_per_s": "goodput/s",
     "goodput_share": "share",
+    "goodput_share_beside_sender": "beside the sender",
     "memory_start_mb": "memory MB",
     "memory_most_mb": "most MB",
-    "sender_cores": "sender cores",
+    "memory_end_mb": "end MB",
+    "load_cores": "load's cores",
 }
 
 
-class Senders:
-    """Devices with a socket each, that send in turns what was encoded beforehand. ``sent``: frames."""
+@dataclass
+class Seen:
+    """What the server's metrics said of a while. ``requests`` of one transport, and all ``frames``, by outcome."""
 
-    def __init__(self, bundle: Bundle, address: tuple[str, int], devices: int, rng: np.random.Generator):
-        self._selector = selectors.DefaultSelector()
-        sockets = []
-        for _ in range(devices):
-            sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            sockets[-1].setblocking(False)
-            sockets[-1].connect(address)
-            self._selector.register(sockets[-1], selectors.EVENT_READ)
-        level = bundle.manifest.levels[-1]
-        frames = [
-            encode_frame(
-                Header(bundle.manifest.codec_id, level.number, device, sequence),
-                rng.bytes(level.payload_bytes),
-                bundle.encoder_hash,
-            )
-            for sequence in range(1, SEQUENCES + 1)
-            for device in range(1, devices + 1)
-        ]
-        self._frames = np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
-        self._descriptors = np.array([sock.fileno() for sock in sockets])
-        self._turn = self.sent = 0
+    seconds: float
+    requests: Counter[str]
+    frames: Counter[str]
+    server_cores: float
+    memory_mb: list[float] = field(default_factory=list)
 
-    def close(self) -> None:
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
-        self._selector.close()
-
-    def keep_under_way(self, count: int, seconds: float) -> None:
-        """Send one for each that comes back; replies that were lost are made up for."""
-        ends = time.monotonic() + seconds
-        self._send(count)
-        while time.monotonic() < ends:
-            self._send(self._receive(LOST_S) or count)
-
-    def flood(self, rate: float, seconds: float) -> Iterator[None]:
-        """Send at a rate; yields once a second."""
-        started, already, told = time.monotonic(), self.sent, 0
-        while (now := time.monotonic() - started) < seconds:
-            self._send(min(int(now * rate) - (self.sent - already), AT_ONCE))
-            self._receive(0.001)
-            if now >= told + 1:
-                told += 1
-                yield
-
-    def _send(self, count: int) -> None:
-        self.sent += _send_turns(self._descriptors, self._frames, self._turn, count)
-        self._turn += count
-
-    def _receive(self, timeout: float) -> int:
-        """At most one reply of each device; how many."""
-        ready = self._selector.select(timeout)
-        for key, _ in ready:
-            key.fileobj.recv(64)
-        return len(ready)
+    @property
+    def goodput(self) -> float:
+        return self.requests["ok"] / self.seconds
 
 
-@njit(nogil=True)
-def _send_turns(descriptors, frames, turn, count):
-    """Frames from number ``turn`` on, each from the next socket; how many: what the kernel has no room for is lost."""
-    sent, size = 0, frames.shape[1]
-    for place in range(turn, turn + count):
-        data = frames[place % len(frames)].ctypes.data
-        sent += send(descriptors[place % len(descriptors)], data, size, DONT_WAIT) == size
-    return sent
+class Watch:
+    """Looks at a server that is under load."""
 
+    def __init__(self, server: Server, protocol: str):
+        self._pid, self._protocol = server.process.pid, protocol
+        self._url = f"http://127.0.0.1:{server.ports['http']}/metrics"
 
-class Counts:
-    """Outcomes of frames, and of the requests that they became."""
-
-    def __init__(self, edge: Service):
-        with urllib.request.urlopen(f"http://{edge.ready['http']}/metrics", timeout=PATIENCE_S) as answer:
+    def counts(self) -> tuple[Counter[str], Counter[str]]:
+        """Requests and frames so far, by outcome."""
+        with urllib.request.urlopen(self._url, timeout=PATIENCE_S) as answer:
             families = text_string_to_metric_families(answer.read().decode())
-        self.frames: Counter[str] = Counter()
-        self.requests: Counter[str] = Counter()
+        requests, frames = Counter[str](), Counter[str]()
         for sample in (sample for family in families for sample in family.samples):
             if sample.name == "weaklink_frames_total":
-                self.frames[sample.labels["outcome"]] += int(sample.value)
-            elif sample.name == "weaklink_requests_total":
-                self.requests[sample.labels["outcome"]] += int(sample.value)
+                frames[sample.labels["outcome"]] += int(sample.value)
+            elif sample.name == "weaklink_requests_total" and sample.labels["transport"] == self._protocol:
+                requests[sample.labels["outcome"]] += int(sample.value)
+        return requests, frames
 
-    @classmethod
-    def settled(cls, edge: Service, sent: int) -> Counts:
-        """Once every frame has its outcome, and every frame that became a request its end. Unavailable: some never get one."""
+    def look(self, seconds: float) -> Seen:
+        """For so long, once the load has begun."""
+        time.sleep(RAMP_S)
+        (requests, frames), used, started = self.counts(), cpu_s(self._pid), time.monotonic()
+        memory = [self.memory_mb()]
+        while (left := started + seconds - time.monotonic()) > 0:
+            time.sleep(min(1.0, left))
+            memory.append(self.memory_mb())
+        (later, later_frames), took = self.counts(), time.monotonic() - started
+        used = cpu_s(self._pid) - used
+        return Seen(took, later - requests, later_frames - frames, used / took, memory)
+
+    def memory_mb(self) -> float:
+        return memory_mb(self._pid)
+
+    def settled(self, sent: int, before: Counter[str]) -> Counter[str]:
+        """Outcomes of so many frames, once each has one. Unavailable: some never get one."""
         ends = time.monotonic() + PATIENCE_S
-        while True:
-            counts = cls(edge)
-            if counts.frames.total() == sent and counts.requests.total() == counts.frames["ok"]:
-                return counts
+        while (frames := self.counts()[1] - before).total() != sent:
             if time.monotonic() > ends:
                 raise Unavailable(
-                    f"of {sent} frames {counts.frames.total()} have an outcome, of {counts.frames['ok']} requests "
-                    f"{counts.requests.total()}",
-                    allowed="one for each",
-                    fix="see the server's log",
+                    f"of {sent} frames {frames.total()} have an outcome", allowed="one for each", fix="see the server's log"
                 )
             time.sleep(0.1)
+        return frames
+
+
+def under_load(watch: Watch, load: Load, count: int, seconds: float) -> tuple[Seen, float]:
+    """With so many requests under way; and the cores that the load generator took."""
+    whole = RAMP_S + seconds + TAIL_S
+    used: list[float] = []
+    sending = threading.Thread(target=lambda: used.append(load.keep_under_way(count, whole)))
+    sending.start()
+    seen = watch.look(seconds)
+    sending.join()
+    if not used:
+        raise Unavailable("the load generator failed", allowed="one that ends", fix="see its output above")
+    return seen, used[0] / whole
+
+
+def under_flood(watch: Watch, load: Frames, rate: float, seconds: float) -> tuple[Seen, float, dict[str, Any]]:
+    """With frames at a rate; each of them ends in one outcome."""
+    whole = RAMP_S + seconds + TAIL_S
+    before = watch.counts()[1]
+    sender = load.flood(rate, whole)
+    _begin(sender)
+    seen = watch.look(seconds)
+    flood = flooded(sender)
+    frames = watch.settled(flood["sent"], before)
+    return seen, flood["used_s"] / whole, {"sent": flood["sent"], "sent_per_s": flood["sent"] / whole, "frames": dict(frames)}
+
+
+def beside_flood(watch: Watch, load: Frames, rate: float, seconds: float) -> tuple[Seen, float]:
+    """The capacity while as many frames go to a port that nobody reads; and the cores that their sender took."""
+    whole = RAMP_S + seconds + TAIL_S
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sender = load.flood(rate, whole, sink.getsockname()[1])
+        _begin(sender)
+        seen, _ = under_load(watch, load, UNDER_WAY, seconds)
+        return seen, flooded(sender)["used_s"] / whole
+
+
+def _begin(sender) -> None:
+    sender.stdin.write("\n")
+    sender.stdin.flush()
+
+
+def measure(door: str, bundle: Bundle, options: argparse.Namespace, log: Path) -> dict[str, Any]:
+    """One row, on an edge node of its own."""
+    server = start_weaklink([bundle], 1, 1, log)
+    try:
+        load = open_load(door, server, bundle, options.devices)
+        watch = Watch(server, load.protocol)
+
+        def capacity() -> float:
+            return under_load(watch, load, UNDER_WAY, options.capacity_seconds)[0].goodput
+
+        capacities, more = [capacity()], {}
+        memory = watch.memory_mb()
+        if door == "udp":
+            rate = options.times * capacities[0]
+            seen, cores, more = under_flood(watch, load, rate, options.seconds)
+        else:
+            seen, cores = under_load(watch, load, int(options.times * UNDER_WAY), options.seconds)
+        ended = watch.memory_mb()
+        if door == "udp":
+            beside, beside_cores = beside_flood(watch, load, rate, options.capacity_seconds)
+            more |= {
+                "capacity_beside_sender_per_s": beside.goodput,
+                "sender_cores_beside": beside_cores,
+                "goodput_share_beside_sender": seen.goodput / beside.goodput,
+            }
+        capacities.append(capacity())
+    finally:
+        server.stop()
+    able = float(np.mean(capacities))
+    return {
+        "door": door,
+        "bundle": bundle.manifest.name,
+        "times": options.times,
+        "seconds": seen.seconds,
+        "under_way": None if door == "udp" else int(options.times * UNDER_WAY),
+        "capacity_per_s": able,
+        "capacities_per_s": capacities,
+        "asked_per_s": more.get("sent_per_s", seen.requests.total() / seen.seconds),
+        "goodput_per_s": seen.goodput,
+        "goodput_share": seen.goodput / able,
+        "requests": dict(seen.requests),
+        "memory_start_mb": memory,
+        "memory_most_mb": max(seen.memory_mb),
+        "memory_end_mb": ended,
+        "memory_mb": seen.memory_mb,
+        "server_cores": seen.server_cores,
+        "load_cores": cores,
+        **more,
+    }
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as the operator's guide has them."""
-    head = ("codec", "capacity/s", "offered/s", "answered/s", "of the capacity", "told busy/s", "dropped/s", "memory before, MB", "most, MB", "sender, cores")
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    head = ("door", "bundle", "capacity/s", "beside the sender", "under way", "asked/s", "answered/s", "of the capacity", "of that beside the sender", "told busy/s", "memory before, MB", "most, MB", "after, MB", "load, cores")  # fmt: skip
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for row in rows:
-        busy = row["requests"].get("queue_full", 0) / row["seconds"]
-        dropped = (row["sent"] - row["frames"]["ok"]) / row["seconds"]
-        per_s = (row["capacity_per_s"], row["offered_per_s"], row["goodput_per_s"])
+        beside, share = row.get("capacity_beside_sender_per_s"), row.get("goodput_share_beside_sender")
         lines.append(
             [
-                f"`{row['codec']}`",
-                *(f"{value:,.0f}" for value in per_s),
+                DOORS[row["door"]],
+                f"`{row['bundle']}`",
+                f"{row['capacity_per_s']:,.0f}",
+                "" if beside is None else f"{beside:,.0f}",
+                "" if row["under_way"] is None else f"{row['under_way']:,}",
+                *(f"{row[name]:,.0f}" for name in ("asked_per_s", "goodput_per_s")),
                 f"{row['goodput_share']:.0%}",
-                *(f"{value:,.0f}" for value in (busy, dropped, row["memory_start_mb"], row["memory_most_mb"])),
-                f"{row['sender_cores']:.2f}",
+                "" if share is None else f"{share:.0%}",
+                f"{row['requests'].get('queue_full', 0) / row['seconds']:,.0f}",
+                *(f"{row[name]:,.0f}" for name in ("memory_start_mb", "memory_most_mb", "memory_end_mb")),
+                f"{row['load_cores']:.2f}",
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def kept_rows(path: Path, is_measured: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Rows of an earlier run that are not measured now."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in rows if not is_measured(row)]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench overload", description=__doc__.split("\n")[0])
-    parser.add_argument("--codec", nargs="+", default=["cifar10"], metavar="NAME", help="bundles (default: cifar10)")
-    parser.add_argument("--times", type=float, default=10, metavar="N", help="of the capacity (default: %(default)g)")
-    parser.add_argument("--minutes", type=float, default=1, metavar="N", help="of overload (default: %(default)g)")
-    parser.add_argument("--seconds", type=float, default=10, metavar="S", help="of each measurement of the capacity (default: %(default)g)")
-    parser.add_argument("--devices", type=int, default=16, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--doors", nargs="+", default=list(DOORS), choices=DOORS, metavar="NAME", help=f"default: all of {', '.join(DOORS)}; the others' rows stay as they are in the file")
+    parser.add_argument("--bundles", nargs="+", default=["digits", "cifar10"], metavar="NAME", help="likewise (default: digits cifar10)")
+    parser.add_argument("--times", type=float, default=10, metavar="N", help="of the capacity's requests under way, or frames (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="of overload (default: %(default)g)")
+    parser.add_argument("--capacity-seconds", type=float, default=5, metavar="S", help="of each measurement of the capacity (default: %(default)g)")
+    parser.add_argument("--devices", type=int, default=16, metavar="N", help="that send too many frames (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
-    if min(options.times, options.minutes, options.seconds, options.devices) <= 0:
+    if min(options.times, options.seconds, options.capacity_seconds, options.devices) <= 0:
         raise ConfigError("a number is negative or 0", allowed="above 0", fix="correct it")
-    rows = [measure(codec, options) for codec in options.codec]
-    print_table(rows, COLUMNS)
-    if options.json:
-        write_json(options.json, rows, seed=0)
+    bundles = [find_bundle(name) for name in options.bundles]
+    names = [bundle.manifest.name for bundle in bundles]
+    rows = kept_rows(options.json, lambda row: row["door"] in options.doors and row["bundle"] in names)
+    with tempfile.TemporaryDirectory() as folder:
+        for bundle in bundles:
+            for door in options.doors:
+                rows.append(measure(door, bundle, options, Path(folder, "log")))
+                print_table(rows[-1:], COLUMNS)
+                rows.sort(key=lambda row: (row["bundle"], list(DOORS).index(row["door"])))
+                write_json(options.json, rows, seed=0)  # after each row: what is measured is not lost
     if options.docs:
         rewrite(options.docs, markdown(rows), "overload")
     return 0
-
-
-def measure(codec: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One row, on an edge node of its own. Each frame that was sent is in exactly one of its outcomes."""
-    bundle = find_bundle(codec)
-    with Service(["serve", "--grpc-port", "0", "--udp-port", "0", "--http-port", "0"]) as edge:
-        host, _, port = edge.ready["udp"].rpartition(":")
-        with closing(Senders(bundle, (host, int(port)), options.devices, np.random.default_rng(0))) as sender:
-            sender.keep_under_way(WINDOW, 1.0)  # what the first frames are late for
-
-            def capacity() -> float:
-                before, started = Counts.settled(edge, sender.sent), time.monotonic()
-                sender.keep_under_way(WINDOW, options.seconds)
-                took = time.monotonic() - started
-                return (Counts.settled(edge, sender.sent).requests["ok"] - before.requests["ok"]) / took
-
-            capacities = [capacity()]
-            before, sent = Counts.settled(edge, sender.sent), sender.sent
-            memory, started, busy = [memory_mb(edge.process.pid)], time.monotonic(), time.process_time()
-            for _ in sender.flood(options.times * capacities[0], 60 * options.minutes):
-                memory.append(memory_mb(edge.process.pid))
-            took, busy = time.monotonic() - started, time.process_time() - busy
-            sent = sender.sent - sent
-            after = Counts.settled(edge, sender.sent)
-            capacities.append(capacity())
-    frames, requests = after.frames - before.frames, after.requests - before.requests
-    able = float(np.mean(capacities))
-    return {
-        "codec": codec,
-        "times": options.times,
-        "seconds": took,
-        "capacity_per_s": able,
-        "capacities_per_s": capacities,
-        "offered_per_s": sent / took,
-        "goodput_per_s": requests["ok"] / took,
-        "goodput_share": requests["ok"] / took / able,
-        "sent": sent,
-        "frames": dict(frames),
-        "requests": dict(requests),
-        "memory_start_mb": memory[0],
-        "memory_most_mb": max(memory),
-        "memory_mb": memory,
-        "sender_cores": busy / took,
-        "devices": options.devices,
-    }
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 import grpc
 
-from edge_server.http_body import refusal_body
+from edge_server.http_body import refusal
 from edge_server.metrics import Metrics, error_label
 from edge_server.tokens import Caller, Role, TokenFile
 from semantic_codec.errors import PermissionDenied, Unauthenticated, WeaklinkError
@@ -89,6 +89,11 @@ class Access:
         given = next((value for key, value in metadata if key == "authorization"), "")
         self.enter("grpc", given, allowed_on_grpc(method))
 
+    def admit_http(self, scope: Mapping[str, Any]) -> None:
+        """As :meth:`enter`, for an HTTP request."""
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        self.enter("http", given.decode("latin-1"), allowed_on_http(scope["path"]))
+
     def _caller(self, authorization: str, allowed: Collection[Role]) -> Caller:
         caller = self._tokens.value.caller(_token(authorization))
         if caller is None:
@@ -130,9 +135,8 @@ class HttpAccess:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "http":
-            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
             try:
-                self._access.enter("http", given.decode("latin-1"), allowed_on_http(scope["path"]))
+                self._access.admit_http(scope)
             except WeaklinkError as error:
                 await _refuse(scope["path"], error, send)
                 return
@@ -140,10 +144,8 @@ class HttpAccess:
 
 
 async def _refuse(path: str, error: WeaklinkError, send) -> None:
-    body = json.dumps(refusal_body(path, error)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if isinstance(error, Unauthenticated):
-        headers += [(b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="weaklink"')]
+    headers, body = refusal(path, error)
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
 
-from semantic_codec.errors import TooLarge, WeaklinkError
+from semantic_codec.errors import TooLarge, Unauthenticated, WeaklinkError
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 ON_GONE = "weaklink.on_gone"
 """In a request's scope: a set of what is called when its connection is lost."""
@@ -21,12 +23,16 @@ async def read_body(request: Request, limit: int) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > limit:
-            raise TooLarge(
-                f"the body has more than {limit} bytes",
-                allowed=f"up to {limit}",
-                fix="send fewer images per request, or raise --max-message-bytes",
-            )
+            raise too_long(limit)
     return bytes(body)
+
+
+def too_long(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body has more than {limit} bytes",
+        allowed=f"up to {limit}",
+        fix="send fewer images per request, or raise --max-message-bytes",
+    )
 
 
 def parse_json(body: bytes) -> Any:
@@ -58,3 +64,11 @@ def refusal_body(path: str, error: WeaklinkError) -> dict[str, Any]:
     if path == "/v2" or path.startswith("/v2/"):
         return {"error": str(error)}
     return {"error": {"status": error.grpc_status, "message": str(error)}}
+
+
+def refusal(path: str, error: WeaklinkError) -> tuple[Headers, bytes]:
+    """Headers, but for the length, and body of a refusal."""
+    headers = [(b"content-type", b"application/json")]
+    if isinstance(error, Unauthenticated):
+        headers += [(b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="weaklink"')]
+    return headers, json.dumps(refusal_body(path, error)).encode()

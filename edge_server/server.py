@@ -32,6 +32,7 @@ from edge_server.grpc_door import GrpcDoor
 from edge_server.heap import settle_heap
 from edge_server.http2.grpc_call import Metadata
 from edge_server.http_api import AdminApi
+from edge_server.http_infer import HttpInfer, Scope
 from edge_server.infer_calls import HARD_LIMIT, InferCalls
 from edge_server.inference import Inference
 from edge_server.jobs import Job
@@ -55,7 +56,7 @@ from edge_server.status_page import StatusPage
 from edge_server.timed_http import TimedHttp
 from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
-from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc
+from edge_server.trace_context import GrpcTraceContext, HttpTraceContext, enter_grpc, enter_http
 from edge_server.turns import Turns
 from edge_server.udp_door import UdpDoor
 from edge_server.watched_file import WatchedFile
@@ -233,8 +234,8 @@ class EdgeServer:
         self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
+        self._http_infer = HttpInfer(inference, settings.max_message_bytes, self._admit_http())
         self._app = AdminApi(
-            inference,
             judge,
             repository,
             self.metrics,
@@ -326,6 +327,17 @@ class EdgeServer:
 
         return admit
 
+    def _admit_http(self) -> Callable[[Scope], None]:
+        access = self._access.admit_http if self._access is not None else lambda scope: None
+        if not self._observers:
+            return access
+
+        def admit(scope: Scope) -> None:
+            enter_http(scope)
+            access(scope)
+
+        return admit
+
     async def _open_udp(self) -> str | None:
         settings = self._settings
         if settings.udp_port is None:
@@ -362,7 +374,7 @@ class EdgeServer:
         app = app if self._access is None else HttpAccess(app, self._access)
         config = uvicorn.Config(
             app,
-            http=partial(TimedHttp, settings.client_timeout_s, self._turns),
+            http=partial(TimedHttp, settings.client_timeout_s, self._turns, {("POST", "/v1/infer"): self._http_infer}),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -1,30 +1,46 @@
-"""HTTP connections that do not wait for ever, uvicorn's own time limits begin only behind the first answer, that tell who
-computes an answer that nobody waits for it any more, and that are read in their turn."""
+"""HTTP connections that are read in their turn, do not wait for ever (uvicorn's own time limits begin only behind the first
+answer), and tell who computes an answer that nobody waits for it any more."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from edge_server.http_body import ON_GONE
+from edge_server.http_body import ON_GONE, Headers
+from edge_server.http_infer import HotCall, Respond, Scope
 from edge_server.turns import Turns
 
 _NOT_WORK = b"GET "
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_SMALL = 4096  # bytes
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class TimedHttp(HttpToolsProtocol):
     """Closes a connection whose next request, head and body, is not whole ``timeout_s`` seconds after the connection was
     made or the request began. Between two requests uvicorn's keep-alive limit holds.
 
-    While the queue is full, what is received waits for its turn; but whoever looks at health or metrics then is answered."""
+    What is received waits for its turn; but whoever looks at health or metrics is answered at once. ``hot``: what serves a method and path without the ASGI application, and so without
+    a task: what is asked is queued by the time that the next connection's turn comes, and there is no more room than there is.
+    """
 
-    def __init__(self, timeout_s: float, turns: Turns, **arguments):
+    def __init__(
+        self,
+        timeout_s: float,
+        turns: Turns,
+        hot: Mapping[tuple[str, str], Callable[[Scope, Respond], HotCall]],
+        **arguments,
+    ):
         super().__init__(**arguments)
-        self._timeout_s, self._turns = timeout_s, turns
+        self._timeout_s, self._turns, self._hot = timeout_s, turns, hot
         self._unread = b""
+        self._reading = False
+        self._call: tuple[HotCall, RequestResponseCycle] | None = None  # that is not answered yet
+        self._unsent: RequestResponseCycle | None = None  # its answer has to wait for a peer that reads none
         self._timer: asyncio.TimerHandle | None = None
         self._on_gone: set[Callable[[], object]] = set()
 
@@ -33,24 +49,80 @@ class TimedHttp(HttpToolsProtocol):
         self._start()
 
     def data_received(self, data: bytes) -> None:
-        if not self._unread and (not self._turns.full or data.startswith(_NOT_WORK)):
-            super().data_received(data)
+        if not self._unread and data.startswith(_NOT_WORK):
+            self._read(data)
             return
         self._unset_keepalive_if_required()  # the next request is there, although not yet read
+        if self._unread or len(data) > _SMALL:
+            self.flow.pause_reading()  # most requests are whole, and nothing follows until they are answered
         self._unread += data
-        self.flow.pause_reading()
         self._turns.wait(self, self._go_on)
 
     def _go_on(self, most: int) -> int:
-        data, self._unread = self._unread, b""
-        self.flow.resume_reading()
-        super().data_received(data)
+        if not self.transport.is_closing():
+            data, self._unread = self._unread, b""
+            self.flow.resume_reading()
+            self._read(data)
         return 1
+
+    def _read(self, data: bytes) -> None:
+        self._reading = True
+        if data:
+            super().data_received(data)
+        self._reading = False
+        # Behind the parser: where answers came while it reads on, thousands of requests could be taken in one turn.
+        if self._call is not None:
+            call, cycle = self._call
+            if cycle.more_body and cycle.waiting_for_100_continue:
+                cycle.waiting_for_100_continue = False
+                self.transport.write(_CONTINUE)
+            call.look(cycle.body, not cycle.more_body)
+            if self._call is not None and cycle is self.cycle and cycle.more_body:
+                self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        serve = self._hot.get((cycle.scope["method"], cycle.scope["path"]))
+        if serve is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        self._call = serve(cycle.scope, partial(self._respond, cycle)), cycle
+        if not self._reading:  # it was received with an earlier one
+            self._turns.wait(self, self._go_on)
+
+    def _respond(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+        self._call = None
+        if self.transport.is_closing():
+            return
+        parts = [STATUS_LINE[status], b"content-length: %d\r\n" % len(body)]
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)]
+        self.transport.write(b"".join((*parts, b"\r\n", body)))
+        cycle.response_started = True
+        if self.flow.write_paused:
+            self._unsent = cycle
+        else:
+            self._end(cycle)
+
+    def _end(self, cycle: RequestResponseCycle) -> None:
+        cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        cycle, self._unsent = self._unsent, None
+        if cycle is not None:
+            self._end(cycle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._turns.leave(self)
         self._stop()
         super().connection_lost(exc)
+        if self._call is not None:
+            self._call[0].gone()
+            self._call = None
         for tell in list(self._on_gone):
             tell()
 

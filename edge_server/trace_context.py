@@ -6,8 +6,9 @@ Goes with the request in a context variable, from any door to :class:`~edge_serv
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 import grpc
 
@@ -32,6 +33,12 @@ def enter_grpc(metadata: Iterable[tuple[str, str | bytes]]) -> None:
     enter(next((value for key, value in metadata if key == HEADER), ""))
 
 
+def enter_http(scope: Mapping[str, Any]) -> None:
+    """As :func:`enter`, with the headers of an HTTP request."""
+    given = next((value for name, value in scope["headers"] if name == HEADER.encode()), b"")
+    enter(given.decode("latin-1"))
+
+
 class GrpcTraceContext(grpc.aio.ServerInterceptor):
     """For grpcio's server."""
 
@@ -48,6 +55,5 @@ class HttpTraceContext:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "http":
-            given = next((value for name, value in scope["headers"] if name == HEADER.encode()), b"")
-            enter(given.decode("latin-1"))
+            enter_http(scope)
         await self._app(scope, receive, send)

@@ -8,19 +8,22 @@ that they should back off. The others stay where they are, in the kernel's buffe
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 
 TURN = 64  # frames, messages or requests in one turn of the event loop: engines are not to wait for what a flood brings
 SHARE = 32  # of one reader
-BUSY_TURN, PAUSE_S = 8, 0.005
-"""While the queue is full: so many in all, then a pause of so many seconds."""
+BUSY_TURN, PAUSE_S, LONGEST_PAUSE_S = 8, 0.005, 0.02
+"""While the queue is full: so many in all, then a pause of so many seconds or more."""
+REFUSING = 0.05  # of the time, as far as the longest pause allows
 
 
 class Turns:
-    """Belongs to the event loop's thread. ``room``: jobs that the queue still takes."""
+    """Belongs to the event loop's thread. ``room``: jobs that the queue still takes. ``clock``: seconds."""
 
-    def __init__(self, room: Callable[[], int] = lambda: TURN):
-        self._room = room
+    def __init__(self, room: Callable[[], int] = lambda: TURN, clock: Callable[[], float] = time.perf_counter):
+        self._room, self._clock = room, clock
+        self._pause_s = PAUSE_S
         self._waiting: dict[Hashable, tuple[Callable[[int], int], int]] = {}  # in the order of their turns
         self._scheduled = self._resting = False
 
@@ -49,16 +52,17 @@ class Turns:
         self._scheduled, self._resting = True, self._room() <= 0
         loop = asyncio.get_running_loop()
         if self._resting:
-            loop.call_later(PAUSE_S, self._turn)
+            loop.call_later(self._pause_s, self._turn)
         else:
             loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        had_room = self._room() > 0
+        had_room, began = self._room() > 0, self._clock()
         # Requests may take their room only later; more than there is now would be refused then.
         left = min(TURN, max(self._room(), BUSY_TURN)) if had_room else BUSY_TURN
         while self._waiting and left > 0 and ((room := self._room()) > 0) == had_room:
             read, share = self._waiting.pop(next(iter(self._waiting)))
             left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
+        self._pause_s = min(max(PAUSE_S, (self._clock() - began) * (1 / REFUSING - 1)), LONGEST_PAUSE_S)
         self._scheduled = self._resting = False
         self._schedule()

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_server.http_api import _plain_request
+from edge_server.http_infer import plain_request
 from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
 from tests.edge_server.test_service import Gate
 from weaklink.v1 import edge_pb2
@@ -74,12 +74,12 @@ def test_plain_requests_are_read_as_all_others(fields: dict):
         expected = json_format.ParseDict(fields, edge_pb2.InferRequest())
     except json_format.ParseError:
         expected = None
-    assert _plain_request(fields) in (None, expected)
+    assert plain_request(fields) in (None, expected)
 
 
 def test_the_usual_request_is_a_plain_one():
-    assert _plain_request(body(ber_estimate=0.1, device="cam", sequence=1)) is not None
-    assert _plain_request(body(ber_estimate=0)).HasField("ber_estimate")
+    assert plain_request(body(ber_estimate=0.1, device="cam", sequence=1)) is not None
+    assert plain_request(body(ber_estimate=0)).HasField("ber_estimate")
 
 
 @pytest.mark.parametrize(

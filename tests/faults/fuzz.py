@@ -51,7 +51,7 @@ from edge_server.http2.frames import (
 from edge_server.http2.grpc_call import CallHead
 from edge_server.http2.headers import write_headers
 from edge_server.http2.stream import Stream
-from edge_server.http_api import _from_json
+from edge_server.http_infer import from_json
 from edge_server.infer_calls import InferCalls
 from edge_server.inference import Inference, outcome
 from edge_server.jobs import Call, Group, Job
@@ -198,7 +198,7 @@ _PARSERS = {
 
 
 def _read_json(data: bytes) -> list[Call]:
-    return [to_call(_from_json(data, edge_pb2.InferRequest()), "fuzz", None)]
+    return [to_call(from_json(data, edge_pb2.InferRequest()), "fuzz", None)]
 
 
 class _Requests:
