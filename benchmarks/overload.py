@@ -38,7 +38,7 @@ from semantic_codec.report import print_table, write_json
 RESULT = Path(__file__).parent / "results" / "overload.json"
 DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}
 UNDER_WAY = 256  # requests while the capacity is measured: some batches' worth
-RAMP_S, TAIL_S = 3.0, 1.0  # of a load, before and after what is counted: thousands of connections take a while to open
+RAMP_S, TAIL_S = 3.0, 3.0  # of a load, before and after what is counted: thousands of connections take a while to open
 PATIENCE_S = 60.0
 COLUMNS = {
     "door": "door",
@@ -124,9 +124,10 @@ def under_load(watch: Watch, load: Load, count: int, seconds: float) -> tuple[Se
     sending = threading.Thread(target=lambda: used.append(load.keep_under_way(count, whole)))
     sending.start()
     seen = watch.look(seconds)
+    ended = not sending.is_alive()
     sending.join()
-    if not used:
-        raise Unavailable("the load generator failed", allowed="one that ends", fix="see its output above")
+    if ended:
+        raise Unavailable("the load was over too soon", allowed=f"{whole:g} s of it", fix="see the output above; measure for longer")
     return seen, used[0] / whole
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable
 
 TURN = 64  # frames, messages or requests in one turn of the event loop: engines are not to wait for what a flood brings
+TURN_S = 0.002  # seconds, after which nobody else is read in it: the engine's answers wait that long for the loop
 SHARE = 32  # of one reader
 BUSY_TURN, PAUSE_S, LONGEST_PAUSE_S = 8, 0.005, 0.02
 """While the queue is full: so many in all, then a pause of so many seconds or more."""
@@ -61,6 +62,8 @@ class Turns:
         # Requests may take their room only later; more than there is now would be refused then.
         left = min(TURN, max(self._room(), BUSY_TURN)) if had_room else BUSY_TURN
         while self._waiting and left > 0 and ((room := self._room()) > 0) == had_room:
+            if self._clock() - began > TURN_S:
+                break
             read, share = self._waiting.pop(next(iter(self._waiting)))
             left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
         self._pause_s = min(max(PAUSE_S, (self._clock() - began) * (1 / REFUSING - 1)), LONGEST_PAUSE_S)

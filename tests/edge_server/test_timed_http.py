@@ -1,0 +1,147 @@
+"""HTTP connections as bytes: requests in pieces, one behind the other, too long, and given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.edge_server.conftest import running, sample, until
+from tests.edge_server.test_http_api import body
+from tests.edge_server.test_service import Gate
+
+PATIENCE_S = 30
+
+
+def request(content: bytes | None = None, head: str = "", version: str = "1.1") -> bytes:
+    content = json.dumps(body()).encode() if content is None else content
+    return f"POST /v1/infer HTTP/{version}\r\nhost: edge\r\n{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._reader, self.writer = reader, writer
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        async with asyncio.timeout(PATIENCE_S):
+            lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+            content = await self._reader.readexactly(int(headers.get("content-length", 0)))
+        return int(lines[0].split()[1]), headers, content
+
+    async def is_closed(self) -> bool:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._reader.read() == b""
+
+
+@contextlib.asynccontextmanager
+async def connected(at: dict[str, str]) -> AsyncIterator[Peer]:
+    host, _, port = at["http"].rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Peer(reader, writer)
+    finally:
+        writer.close()
+
+
+def counted(server, outcome: str, codec: str = "toy") -> float:
+    return sample(server, "weaklink_requests_total", transport="http", codec=codec, outcome=outcome)
+
+
+async def test_a_request_in_pieces_is_one(bundle_root: Path):
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        data = request()
+        for place in range(0, len(data), 7):
+            peer.writer.write(data[place : place + 7])
+            await asyncio.sleep(0)
+        status, headers, content = await peer.answer()
+        assert status == 200 and headers["content-type"] == "application/json" and "date" in headers
+        assert json.loads(content)["codec"] == "toy" and counted(server, "ok") == 1
+
+
+async def test_requests_behind_each_other_are_answered_in_their_order(bundle_root: Path):
+    count = 300  # that all come at once: each is still a request of its own
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        sent = [json.dumps(body(request_id=str(number))).encode() for number in range(count)]
+        scrape = b"GET /healthz HTTP/1.1\r\nhost: edge\r\n\r\n"
+        peer.writer.write(b"".join(map(request, sent)) + scrape + request(b"{"))
+        answers = [await peer.answer() for _ in range(count + 2)]
+        assert [json.loads(content)["request_id"] for _, _, content in answers[:count]] == list(map(str, range(count)))
+        assert json.loads(answers[count][2]) == {"status": "alive"} and answers[count + 1][0] == 400
+        assert counted(server, "ok") == count and counted(server, "invalid_request", "unknown") == 1
+
+
+async def test_refusals_behind_each_other_do_not_pile_up(bundle_root: Path):
+    count = 3000  # more than calls may be nested
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        peer.writer.write(request(b"{") * count)
+        assert {(await peer.answer())[0] for _ in range(count)} == {400}
+        assert counted(server, "invalid_request", "unknown") == count
+
+
+async def test_a_body_that_is_too_long_is_refused_before_its_end(bundle_root: Path):
+    async with running(bundle_root, max_message_bytes=300_000) as (server, at), connected(at) as peer:
+        longest = body(request_id="x" * 250_000)  # longer than uvicorn keeps for an application that does not read
+        peer.writer.write(request(json.dumps(longest).encode()))
+        assert (await peer.answer())[0] == 400
+        peer.writer.write(request(bytes(1_000_000))[:400_000])
+        status, _, content = await peer.answer()
+        assert status == 413 and b"more than 300000 bytes" in content
+        assert counted(server, "invalid_request") == 1 and counted(server, "too_large", "unknown") == 1
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(bundle_root: Path):
+    async with running(bundle_root) as (_, at), connected(at) as peer:
+        data = request(head="expect: 100-continue\r\n")
+        head = data.index(b"\r\n\r\n") + 4
+        peer.writer.write(data[:head])
+        assert (await peer.answer())[0] == 100
+        peer.writer.write(data[head:])
+        assert (await peer.answer())[0] == 200
+
+
+async def test_a_connection_ends_behind_the_answer_where_its_peer_says_so(bundle_root: Path):
+    async with running(bundle_root) as (_, at):
+        for data in (request(version="1.0"), request(head="connection: close\r\n")):
+            async with connected(at) as peer:
+                peer.writer.write(data)
+                status, headers, _ = await peer.answer()
+                assert status == 200 and headers["connection"] == "close" and await peer.is_closed()
+
+
+async def test_who_goes_away_is_counted_once(bundle_root: Path):
+    async with running(bundle_root) as (server, at):
+        async with connected(at) as peer:
+            peer.writer.write(request()[:-1])
+            await asyncio.sleep(0.05)
+        await until(lambda: counted(server, "cancelled", "unknown") == 1)
+        gate = Gate(server)
+        async with connected(at) as first, connected(at) as second:
+            first.writer.write(request())
+            await until(lambda: sample(server, "weaklink_batch_size_count") == 1)
+            second.writer.write(request())
+            await until(lambda: sample(server, "weaklink_queue_depth") == 1)
+        await asyncio.sleep(0.05)
+        gate.open()
+        await until(lambda: counted(server, "cancelled") == 2)
+
+
+async def test_answers_to_a_peer_that_reads_none_are_not_piled_up(bundle_root: Path):
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        count = 0
+        peer.writer.transport.pause_reading()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    peer.writer.write(request() * 500)
+                    count += 500
+                    async with asyncio.timeout(0.3):
+                        await peer.writer.drain()
+        taken = counted(server, "ok")
+        assert taken < count, "the rest lies in the kernel"
+        peer.writer.transport.resume_reading()
+        for _ in range(count):
+            assert (await peer.answer())[0] == 200
+        assert counted(server, "ok") == count
