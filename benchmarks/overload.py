@@ -163,7 +163,7 @@ def measure(door: str, bundle: Bundle, options: argparse.Namespace, log: Path) -
     """One row, on an edge node of its own."""
     server = start_weaklink([bundle], 1, 1, log)
     try:
-        load = open_load(door, server, bundle, options.devices)
+        load = open_load(door, server, bundle, options.devices, UNDER_WAY)
         watch = Watch(server, load.protocol)
 
         def capacity() -> float:

@@ -21,7 +21,7 @@ from benchmarks.udp_sender import encode_frames
 from semantic_codec.bundle import Bundle
 
 CONNECTIONS = 16  # of gRPC, whose calls share them
-FRAMES = 40_000  # of all devices together, until they begin again
+FRAMES = 150  # of each of those devices that wait for answers, until they begin again: fewer would be duplicates
 
 
 class Load(Protocol):
@@ -72,17 +72,18 @@ class Streams:
 
 
 class Frames:
-    """Raw frames of devices with a socket each."""
+    """Raw frames of devices with a socket each: ``devices`` that flood, and up to ``most`` that wait for answers."""
 
     protocol = "udp"
 
-    def __init__(self, bundle: Bundle, port: int, devices: int):
+    def __init__(self, bundle: Bundle, port: int, devices: int, most: int):
         self._bundle, self._address, self._devices = bundle, ("127.0.0.1", port), devices
+        # Others than those that flood, whose numbers the edge has seen.
+        self._frames = encode_frames(bundle, range(1 + devices, 1 + devices + most), FRAMES)
+        udp_devices.run(self._address, self._frames, 0.1, 0)  # compiles it
 
     def keep_under_way(self, count: int, seconds: float) -> float:
-        # Others than those that flood, whose numbers the edge has seen.
-        frames = encode_frames(self._bundle, range(1 + self._devices, 1 + self._devices + count), FRAMES // count)
-        return udp_devices.run(self._address, frames, seconds, 0).cpu_share * seconds
+        return udp_devices.run(self._address, self._frames[:count], seconds, 0).cpu_share * seconds
 
     def flood(self, rate: float, seconds: float, port: int | None = None) -> subprocess.Popen:
         """A process of its own that sends so many frames a second, here or to another port."""
@@ -100,8 +101,8 @@ def flooded(process: subprocess.Popen) -> dict[str, float]:
         return json.loads(process.communicate()[0])
 
 
-def open_load(door: str, server: Server, bundle: Bundle, devices: int) -> Load:
+def open_load(door: str, server: Server, bundle: Bundle, devices: int, most: int) -> Load:
     if door == "udp":
-        return Frames(bundle, server.ports["udp"], devices)
+        return Frames(bundle, server.ports["udp"], devices, most)
     grpc, http = questions(server, bundle)
     return {"grpc": H2Load(grpc), "stream": Streams(grpc), "http": H2Load(http)}[door]

@@ -24,7 +24,7 @@ from semantic_codec.bundle import Bundle, load_bundle
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
 
-SEQUENCES = 4064  # of each device, sent round and round: fewer would come again as duplicates
+SEQUENCES = 2048  # of each device, sent round and round: fewer would come again as duplicates
 CHUNK = 32  # frames of one device in a call: the kernel cuts them apart (UDP_SEGMENT of udp(7))
 UDP_SEGMENT = 103
 PAUSE_S = 0.001

@@ -59,10 +59,13 @@ class TimedHttp(HttpToolsProtocol):
         self._turns.wait(self, self._go_on)
 
     def _go_on(self, most: int) -> int:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return 1
+        data = b""
+        if not self.pipeline:  # else it would only be longer
             data, self._unread = self._unread, b""
             self.flow.resume_reading()
-            self._read(data)
+        self._read(data)
         return 1
 
     def _read(self, data: bytes) -> None:
@@ -109,6 +112,12 @@ class TimedHttp(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unread and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self._turns.wait(self, self._go_on)
 
     def resume_writing(self) -> None:
         super().resume_writing()

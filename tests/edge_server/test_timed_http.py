@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -129,19 +130,21 @@ async def test_who_goes_away_is_counted_once(bundle_root: Path):
 
 
 async def test_answers_to_a_peer_that_reads_none_are_not_piled_up(bundle_root: Path):
-    async with running(bundle_root) as (server, at), connected(at) as peer:
-        count = 0
-        peer.writer.transport.pause_reading()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+    async with running(bundle_root) as (server, at):
+        host, _, port = at["http"].rpartition(":")
+        loop, data, sent = asyncio.get_running_loop(), request(b"{") * 20, 0
+        with socket.socket() as sock:
+            for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, buffer, 8192)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (host, int(port)))
+            with contextlib.suppress(TimeoutError):
                 while True:
-                    peer.writer.write(request() * 500)
-                    count += 500
-                    async with asyncio.timeout(0.3):
-                        await peer.writer.drain()
-        taken = counted(server, "ok")
-        assert taken < count, "the rest lies in the kernel"
-        peer.writer.transport.resume_reading()
-        for _ in range(count):
-            assert (await peer.answer())[0] == 200
-        assert counted(server, "ok") == count
+                    async with asyncio.timeout(0.5):
+                        await loop.sock_sendall(sock, data)
+                    sent += 20
+            taken = counted(server, "invalid_request", "unknown")
+            assert taken < sent, "the rest is not taken"
+            async with asyncio.timeout(PATIENCE_S):
+                while counted(server, "invalid_request", "unknown") == taken:
+                    assert await loop.sock_recv(sock, 65536)
