@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 
+from edge_server.grpc_messages import PEER
 from edge_server.http2.connection import Http2Connection
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata, refuse_protocol
 from edge_server.http2.stream import Stream
@@ -112,7 +113,8 @@ class Relay(GrpcCall):
     async def _call(self, channel: grpc.aio.Channel) -> grpc.aio.Call:
         """One message that came with the end is not passed on as a stream: where a refusal comes while grpcio still
         writes one, its client tells INTERNAL in place of the refusal."""
-        path, options = self.head.path, {"timeout": self.head.timeout_s, "metadata": self.head.metadata}
+        metadata = [one for one in self.head.metadata if one[0] != PEER] + [(PEER, self.stream.connection.peer)]
+        path, options = self.head.path, {"timeout": self.head.timeout_s, "metadata": metadata}
         requests = self._requests()
         first = await anext(requests, None)
         if first is not None and self.read_all and not self._held:

@@ -10,6 +10,13 @@ from google.protobuf.message import DecodeError
 
 from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
 
+PEER = "weaklink-peer"
+"""Metadata of calls that the gRPC port passes on: the address of whoever called there."""
+
+
+def peer(context: grpc.aio.ServicerContext) -> str:
+    return next(value for key, value in context.invocation_metadata() if key == PEER)
+
 
 def parser(message_type: Any, limit: int) -> Callable[[bytes], Any]:
     """A deserializer that returns, in place of a message that is longer than ``limit`` bytes or not of its type, the

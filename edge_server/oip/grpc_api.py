@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 
 from edge_server.access import caller_name
-from edge_server.grpc_messages import abort, checked, parser, serialize
+from edge_server.grpc_messages import abort, checked, parser, peer, serialize
 from edge_server.oip.in_order import in_order
 from edge_server.oip.model import InferRequest, Wish, to_version
 from edge_server.oip.service import Answer, OpenInference
@@ -43,8 +43,8 @@ _CONTENTS = {
 class OpenInferenceGrpc:
     """Handlers over :class:`OpenInference` on a ``grpc.aio`` server.
 
-    window: unanswered requests of a stream before it is read no further; stream_limit: streams of one token, or of all
-    callers without one.
+    window: unanswered requests of a stream before it is read no further; stream_limit: streams of one token, or of one
+    address without tokens.
     """
 
     def __init__(self, service: OpenInference, max_message_bytes: int, window: int, stream_limit: int):
@@ -109,10 +109,10 @@ class OpenInferenceGrpc:
         return _response(request, answer)
 
     async def _stream_infer(self, requests, context) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        owner = caller_name()
+        owner = caller_name() or peer(context)
         if self._streams_of[owner] >= self._stream_limit:
             too_many = LimitReached(
-                f"{self._stream_limit} streams are open",
+                f"{owner} has {self._stream_limit} streams open",
                 allowed=f"up to {self._stream_limit}",
                 fix="send more on each stream, or raise --stream-limit",
             )

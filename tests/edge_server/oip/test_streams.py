@@ -58,8 +58,8 @@ async def test_as_many_streams_as_a_caller_may_have(bundle_root: Path):
         first = open_stream()
         await first.write(request(1))
         assert (await first.read()).infer_response.id == "1"
-        second = open_stream(iter([request(2)]))
-        with pytest.raises(grpc.aio.AioRpcError, match="1 streams are open") as refused:
+        second = open_stream(iter([request(2)]), metadata=[("weaklink-peer", "somebody.else")])
+        with pytest.raises(grpc.aio.AioRpcError, match="127.0.0.1 has 1 streams open") as refused:
             await second.read()
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         await first.done_writing()
