@@ -74,7 +74,7 @@ class Inference:
             self._enter(job)
             self._scheduler.put(job)
         except WeaklinkError as error:
-            job.error = error
+            job.error = error.with_traceback(None)  # whose frames hold the job
             self.finish(job)
         return job
 
@@ -123,7 +123,9 @@ class Inference:
                 for each in job.jobs():
                     for observe in self._observers:
                         observe(each)
-            job.done(job)
+            # Who waited for a job often holds it: what each of them then leaves behind only the garbage collector would find.
+            done, job.done = job.done, _told
+            done(job)
         except Exception:  # a transport that fails to take its answer must not stop the others
             log.exception("an answer could not be delivered over %s", transport)
 
@@ -245,6 +247,10 @@ class Inference:
         if any(job.devices):
             answers = map(RememberedAnswer, repeat(served.name), job.bers, _rows(best), repeat(served.version))
             self._devices.remember_all(job.devices, job.sequences, answers)
+
+
+def _told(job: Job | Group) -> None:
+    """In place of who was told already."""
 
 
 def outcome(job: Job | Group) -> str:

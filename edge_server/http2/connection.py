@@ -44,7 +44,7 @@ from edge_server.http2.frames import (
 from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader
 from edge_server.http2.outgoing import Outgoing
 from edge_server.http2.receive_windows import ReceiveWindows
-from edge_server.http2.stream import Stream
+from edge_server.http2.stream import NOBODY, Receiver, Stream
 from edge_server.turns import SHARE, Turns
 
 MOST_STREAMS = 512
@@ -101,8 +101,7 @@ class Http2Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._turns.leave(self)
         for stream in list(self._streams.values()):
-            self.forget(stream)
-            stream.receiver.cancelled()
+            self.forget(stream).cancelled()
 
     def pause_writing(self) -> None:
         # A peer that does not read its answers gets to ask no more.
@@ -158,11 +157,14 @@ class Http2Connection(asyncio.Protocol):
         if not self._closing:
             self.outgoing.write(data)
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: Stream) -> Receiver:
+        """Nothing can be sent on it any more; returns who is not told of it from now on."""
         stream.closed = True
+        receiver, stream.receiver = stream.receiver, NOBODY
         self._streams.pop(stream.number, None)
         self.outgoing.forget(stream)
         self.windows.forget(stream)
+        return receiver
 
     def _read_frames(self, data: bytes, most: int, new_calls: bool) -> int:
         place, end = 0, len(data)
@@ -285,8 +287,7 @@ class Http2Connection(asyncio.Protocol):
         self.allowance.spend()
         stream = self._streams.get(number)
         if stream is not None:
-            self.forget(stream)
-            stream.receiver.cancelled()
+            self.forget(stream).cancelled()
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -343,8 +344,9 @@ class Http2Connection(asyncio.Protocol):
 
     def _break(self, stream: Stream, code: Code) -> None:
         self.allowance.spend()
+        receiver = stream.receiver
         stream.reset(code)
-        stream.receiver.cancelled()
+        receiver.cancelled()
 
     def _look(self) -> None:
         stuck = self._block is not None and self._block is self._block_seen

@@ -28,6 +28,21 @@ class Receiver(Protocol):
         """There is room again, or there may be."""
 
 
+class _Nobody:
+    """Takes the place of who answered: a call and its stream that hold each other are left to the garbage collector."""
+
+    def data_received(self, data: bytes) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+    cancelled = drained = ended
+
+
+NOBODY: Receiver = _Nobody()
+
+
 class Stream:
     """``window``: bytes that the peer takes; ``receivable``: bytes that it may send; ``backlog``: what waits for its
     window. ``uncredited`` bytes were dealt with and not yet told; of ``receivable``, so many are ``borrowed`` from the
