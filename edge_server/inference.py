@@ -74,7 +74,8 @@ class Inference:
             self._enter(job)
             self._scheduler.put(job)
         except WeaklinkError as error:
-            job.error = error.with_traceback(None)  # whose frames hold the job
+            job.error = error
+            error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the job
             self.finish(job)
         return job
 
