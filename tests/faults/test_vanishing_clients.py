@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(600)  # on a machine that is busy with somethin
 STREAMS = 16
 KILLED = 3
 HONEST = 300
+MANY = dict.fromkeys(("queue_limit", "device_in_flight"), STREAMS * 300)  # so that nothing is refused
 
 # Streams that never end, whose answers nobody reads; a line on stdout once requests are on their way.
 CLIENT = f"""
@@ -36,7 +37,7 @@ time.sleep(600)
 
 
 def test_clients_that_vanish_mid_stream(bundle_root: Path, tmp_path: Path, figures):
-    with Edge(tmp_path, bundle_root, engines=1, deadline_s=PATIENCE_S, queue_limit=STREAMS * 300) as edge:
+    with Edge(tmp_path, bundle_root, engines=1, deadline_s=PATIENCE_S, **MANY) as edge:
         with blocking_stub(edge) as stub:
             stub.Infer(infer_request(), timeout=PATIENCE_S)
             base, answered = edge.descriptors(), 1
