@@ -21,6 +21,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.processes import cpu_s, memory_mb
 from benchmarks.serving_servers import Server, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import NOT_MEASURED, print_table, write_json
 
 RESULT = Path(__file__).parent / "results" / "overload.json"
 DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}
@@ -212,14 +213,20 @@ def measure(door: str, bundle: Bundle, options: argparse.Namespace, log: Path) -
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as the operator's guide has them."""
-    head = ("door", "bundle", "capacity/s", "beside the sender", "under way", "asked/s", "answered/s", "of the capacity", "of that beside the sender", "told busy/s", "memory before, MB", "most, MB", "after, MB", "load, cores")  # fmt: skip
+    head = ("door", "bundle", "seconds", "capacity/s", "beside the sender", "under way", "asked/s", "answered/s", "of the capacity", "of that beside the sender", "told busy/s", "memory before, MB", "most, MB", "after, MB", "load, cores")  # fmt: skip
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
-    for row in rows:
+    found = {(row["bundle"], row["door"]): row for row in rows}
+    for bundle, door in product(dict.fromkeys(row["bundle"] for row in rows), DOORS):
+        row = found.get((bundle, door))
+        if row is None:
+            lines.append([DOORS[door], f"`{bundle}`", NOT_MEASURED, *[""] * (len(head) - 3)])
+            continue
         beside, share = row.get("capacity_beside_sender_per_s"), row.get("goodput_share_beside_sender")
         lines.append(
             [
                 DOORS[row["door"]],
                 f"`{row['bundle']}`",
+                f"{row['seconds']:.0f}",
                 f"{row['capacity_per_s']:,.0f}",
                 "" if beside is None else f"{beside:,.0f}",
                 "" if row["under_way"] is None else f"{row['under_way']:,}",

@@ -32,7 +32,7 @@ def test_ten_times_the_capacity(door: str, tmp_path, monkeypatch):
         assert set(row["frames"]) <= {"ok", "overflow", "rate_limited", "dropped_by_kernel", "duplicate"}
         assert row["goodput_share_beside_sender"] == row["goodput_per_s"] / row["capacity_beside_sender_per_s"]
     assert row["memory_most_mb"] < row["memory_start_mb"] + MORE_MEMORY_MB
-    assert page.read_text().count("| `cifar10` |") == 1
+    assert page.read_text().count("| `cifar10` |") == len(overload.DOORS) and page.read_text().count("not measured") == len(overload.DOORS) - 1
     print({name: row[name] for name in ("capacities_per_s", "asked_per_s", "goodput_per_s", "goodput_share", "requests")})
 
 
