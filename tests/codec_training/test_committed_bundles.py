@@ -33,8 +33,16 @@ def test_cifar10_confidence_is_calibrated(cifar10):
     assert max(row["calibration_error_percent"] for row in cifar10.values()) <= 3
 
 
-def test_cifar10_fits_the_device():
-    data = find_bundle("cifar10").encoder_bin
+def test_cifar100_on_an_error_free_link():
+    bundle = find_bundle("cifar100")
+    rows = {row["payload_bytes"]: row for row in evaluate(bundle, load_recording(bundle), (0.0,))}
+    assert rows[48]["images"] == 10_000
+    assert all(rows[size]["accuracy_percent"] >= least for size, least in LEAST_CIFAR100.items())
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_encoders_of_small_pictures_fit_the_device(name):
+    data = find_bundle(name).encoder_bin
     assert EncoderProgram.from_bytes(data).macs <= 8_000_000 and len(data) <= 112_000
 
 
@@ -53,7 +61,7 @@ def test_every_bundle_is_whole_and_small_enough(folder):
     assert len({(row["level"], row["ber"]) for row in bundle.manifest.accuracy}) == len(bundle.manifest.accuracy) > 0
 
 
-@pytest.mark.parametrize("name", ["cifar10", "digits"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits"])
 def test_a_blind_twin_decodes_the_same_bits(name):
     codec, twin = find_bundle(name), find_bundle(f"{name}-blind")
     assert twin.manifest.twin_of == name and twin.encoder_bin == codec.encoder_bin
