@@ -133,24 +133,14 @@ class DeviceTable:
     def accept_frames(
         self, devices: Iterable[Any], sequences: Iterable[int], sources: Iterable[Any]
     ) -> list[tuple[str, DeviceState, RecentFrame, bool]]:
-        """As :meth:`accept_frame` of each, one after the other, at one time; the device's name first. devices: names, or
+        """As :meth:`accept_frame` of each, one after the other; the device's name first. devices: names, or
         what they are the names of."""
-        now, max_age, limit = self._clock(), self._max_age, self._limit
-        known, speakers = self._devices, self._sources
         accepted = []
         for device, sequence, source in zip(devices, sequences, sources):
             name = str(device)
-            speakers[source] = name
-            speakers.move_to_end(source)
-            if len(speakers) > limit:
-                speakers.popitem(last=False)
-            state = known.get(name)
-            if state is None:
-                state = self.open(name)
-            else:
-                known.move_to_end(name)
-            state.heard = now
-            accepted.append((name, state, *state.accept(sequence, now, max_age)))
+            self.heard(name, source)
+            state = self.open(name)
+            accepted.append((name, state, *state.accept(sequence, state.heard, self._max_age)))
         return accepted
 
     def forget_frame(self, device: str, sequence: int) -> None:
@@ -171,23 +161,16 @@ class DeviceTable:
     def remember_all(
         self, devices: Sequence[str], sequences: Iterable[int], answers: Iterable[RememberedAnswer]
     ) -> None:
-        """Of one image each, at one time; none for an empty name."""
-        now, most, known = self._clock(), self._answers, self._devices
+        """Of one image each; none for an empty name."""
         for device, sequence, answer in zip(devices, sequences, answers):
             if not device:
                 continue
-            state = known.get(device)
-            if state is None:
-                state = self.open(device)
-            else:
-                known.move_to_end(device)
-            state.heard = now
+            state = self.open(device)
             state.answered += 1
             earlier = state.answers
-            if sequence in earlier:
-                del earlier[sequence]
+            earlier.pop(sequence, None)
             earlier[sequence] = answer
-            if len(earlier) > most:
+            if len(earlier) > self._answers:
                 earlier.popitem(last=False)
 
     def judge(self, device: str, correct: bool) -> None:

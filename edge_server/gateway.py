@@ -200,7 +200,7 @@ class Gateway:
             frames, sources, accepted
         ):
             if is_new:
-                ber = (state.estimator or state.evidence()).learn(errors, HEADER_BITS)
+                ber = state.evidence().update(errors, HEADER_BITS)
                 taken[id(kind)].append((payload, ber, name, sequence, (source, device, None, recent)))
             else:
                 duplicates += 1
@@ -320,7 +320,7 @@ _Taken = dict[tuple, tuple[WireCodec, list[tuple]]]
 def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: _Taken) -> None:
     """Add an accepted frame to those of its kind, once its pilot has told of the link."""
     _, header, codec, payload, erased, pilot_bits, pilot_errors = result
-    ber = state.evidence().learn(pilot_errors, pilot_bits)
+    ber = state.evidence().update(pilot_errors, pilot_bits)
     kind = id(codec), header.level, erased
     frames = taken.get(kind)
     if frames is None:

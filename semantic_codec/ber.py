@@ -27,7 +27,7 @@ class BerEstimator:
 
     >>> link = BerEstimator()
     >>> for _ in range(32):
-    ...     link.update(errors=7, bits=144)
+    ...     _ = link.update(errors=7, bits=144)
     >>> round(link.mean, 3)
     0.048
     """
@@ -40,17 +40,11 @@ class BerEstimator:
         self._forgetting = forgetting
         self._errors = self._bits = 0.0
 
-    def update(self, errors: int, bits: int) -> None:
-        """A header was read: `errors` of its `bits` received bits were wrong."""
+    def update(self, errors: int, bits: int) -> float:
+        """A header was read: `errors` of its `bits` received bits were wrong. Returns the mean, now that this is known."""
         self._errors = self._forgetting * self._errors + errors
         self._bits = self._forgetting * self._bits + bits
-
-    def learn(self, errors: int, bits: int) -> float:
-        """:meth:`update`, and the mean then."""
-        self._errors = errors = self._forgetting * self._errors + errors
-        self._bits = bits = self._forgetting * self._bits + bits
-        mean = (PRIOR_ERRORS + errors) / (PRIOR_BITS + bits)
-        return mean if mean < 0.5 else 0.5
+        return self.mean
 
     def failure(self) -> None:
         """A frame that is known to be this device's came, and its header could not be read."""
