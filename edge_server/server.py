@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import grpc
 import uvicorn
@@ -30,9 +31,8 @@ from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grouping import Grouping
 from edge_server.grpc_door import GrpcDoor
 from edge_server.heap import settle_heap
-from edge_server.http2.grpc_call import Metadata
 from edge_server.http_api import AdminApi
-from edge_server.http_infer import HttpInfer, Scope
+from edge_server.http_infer import HttpInfer
 from edge_server.infer_calls import HARD_LIMIT, InferCalls
 from edge_server.inference import Inference
 from edge_server.jobs import Job
@@ -234,7 +234,8 @@ class EdgeServer:
         self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
-        self._http_infer = HttpInfer(inference, settings.max_message_bytes, self._admit_http())
+        admit = self._admit(self._access and self._access.admit_http, enter_http)
+        self._http_infer = HttpInfer(inference, settings.max_message_bytes, admit)
         self._app = AdminApi(
             judge,
             repository,
@@ -311,30 +312,21 @@ class EdgeServer:
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)
         sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
-        door = GrpcDoor(hot, upstream, self._admit_grpc(), settings.client_timeout_s, self._turns)
+        admit = self._admit(self._access and self._access.admit_grpc, enter_grpc)
+        door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns)
         await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(door.close)
         return join(settings.host, sock.getsockname()[1])
 
-    def _admit_grpc(self) -> Callable[[str, Metadata], None]:
-        access = self._access.admit_grpc if self._access is not None else lambda method, metadata: None
+    def _admit(self, check: Callable[..., None] | None, enter: Callable[[Any], None]) -> Callable[..., None]:
+        """What a door calls before each request: its trace is entered, which the last argument tells, and its token checked."""
+        check = check or (lambda *call: None)
         if not self._observers:
-            return access
+            return check
 
-        def admit(method: str, metadata: Metadata) -> None:
-            enter_grpc(metadata)
-            access(method, metadata)
-
-        return admit
-
-    def _admit_http(self) -> Callable[[Scope], None]:
-        access = self._access.admit_http if self._access is not None else lambda scope: None
-        if not self._observers:
-            return access
-
-        def admit(scope: Scope) -> None:
-            enter_http(scope)
-            access(scope)
+        def admit(*call) -> None:
+            enter(call[-1])
+            check(*call)
 
         return admit
 
