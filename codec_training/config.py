@@ -58,12 +58,12 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(LearningConfig):
-    """Epochs and learning rates of the three stages (cosine to zero in each).
+    """Epochs and learning rates of the stages (cosine to zero in each); ``trunk`` has that of ``float``.
 
-    ``probe`` is the weight of the probe's loss. ``start_from`` names an earlier run whose float encoder this one starts
-    with, on a schedule of its own.
+    ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``.
     """
 
+    trunk_epochs: int = 0
     float_epochs: int = 60
     integer_epochs: int = 15
     tail_epochs: int = 30
@@ -71,7 +71,6 @@ class TrainingConfig(LearningConfig):
     integer_learning_rate: float = 3e-4
     tail_learning_rate: float = 1e-3
     probe: float = 0.3
-    start_from: str = ""
 
 
 def load_config(name: str):

@@ -19,7 +19,6 @@ from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS
 from benchmarks.rivals.store import Store, read_rows
 from codec_training import train
-from codec_training.config import load_config
 from codec_training.evaluate import DRAWS
 from codec_training.export import TooLargeToShip
 from semantic_codec.errors import ConfigError
@@ -73,10 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train_codec(name: str, arguments: argparse.Namespace) -> None:
-    """One codec from each seed, and before it what it starts from. A bundle too large to ship is evaluated where it lies."""
-    before = getattr(load_config(name).training, "start_from", "")
-    if before:
-        train_codec(before, arguments)
+    """One codec from each seed. A bundle too large to ship is evaluated where it lies."""
     common = ["--runs", str(arguments.runs), "--threads", str(arguments.threads)] + (["--data", arguments.data] if arguments.data else [])
     for seed in range(arguments.seeds):
         try:

@@ -29,10 +29,9 @@ ABLATIONS = CONFIGS / "ablations"
 
 
 def planned() -> list[str]:
-    """Our configurations on CIFAR, ablations last, but for those that are only where another one starts from."""
+    """Our configurations on CIFAR, ablations last."""
     configs = [load_config(path.stem) for path in (*sorted(CONFIGS.glob("*.toml")), *sorted(ABLATIONS.glob("*.toml")))]
-    firsts = {getattr(config.training, "start_from", "") for config in configs}
-    return [config.codec.name for config in configs if config.codec.dataset.startswith("cifar") and config.codec.name not in firsts]
+    return [config.codec.name for config in configs if config.codec.dataset.startswith("cifar")]
 
 
 def find_trained(name: str, runs: Path) -> Bundle | None:

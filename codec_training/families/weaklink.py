@@ -18,8 +18,8 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import CodecConfig, TrainingConfig
 from codec_training.datasets import Dataset
 from codec_training.families import DeviceHalf, Trained
-from codec_training.families.weaklink_stages import CodecLoss, Heads, encoded, exported, validator
-from codec_training.stages import Stage, annealed
+from codec_training.families.weaklink_stages import CodecLoss, Heads, TrunkLoss, encoded, exported, trunk_validator, validator
+from codec_training.stages import Stage, annealed, epochs_of
 from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
@@ -109,8 +109,6 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
     """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
     training = config.training
     encoder, heads = build(config, len(dataset.classes))
-    if training.start_from:
-        _start_from(folder.parent / training.start_from, encoder)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
         shared = shared_folder(dataset, config.teacher, folder)
@@ -119,6 +117,11 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
     held_out = torch.from_numpy(dataset.validation.images)
     with SummaryWriter(folder / "tensorboard") as writer:
         encoder.to(memory_format=torch.channels_last)
+        if training.trunk_epochs:
+            Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer).run(
+                training.trunk_epochs, training.learning_rate, steps, epochs_of(lambda batch: batch, views, config),
+                TrunkLoss(encoder, heads.probe, training), trunk_validator(encoder, heads.probe, dataset.validation),
+            )  # fmt: skip
         check = validator(heads, lambda: _signs(encoder, held_out, config), dataset.validation, config, twin=False)
         batches = encoded(encoder, views, config, half=True)
         if encoder.centers is not None:
@@ -204,16 +207,6 @@ def settle(config: Config, encoder: FloatEncoder | QuantizedEncoder, dataset: Da
         with torch.no_grad():
             latents = torch.cat([encoder.eval()(part) for part in images.split(1000)])
         encoder.centers.settle(latents, config.encoder.index_map, config.training.seed)
-
-
-def _start_from(earlier: Path, encoder: FloatEncoder) -> None:
-    """Take over the encoder of an earlier run's float stage."""
-    if not load_checkpoint(earlier / "float", encoder=encoder):
-        raise NotFound(
-            f"there is no run {earlier} to start from",
-            allowed="a run whose float stage has finished an epoch",
-            fix=f"run: weaklink train {earlier.name}",
-        )
 
 
 @torch.no_grad()

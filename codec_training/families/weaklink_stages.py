@@ -1,5 +1,6 @@
-"""What the three stages of a ``weaklink`` training send, and what they lose.
+"""What the stages of a ``weaklink`` training send, and what they lose.
 
+    trunk    encoder and probe alone, nothing sent: a third of the work of a step of the next, and no flip disturbs it
     float    encoder in floats, decoder and tail, all through the channel
     integer  the same with int8 weights and activations simulated
     tail     decoder and tail alone, on the very bits that the exported integer encoder sends
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from codec_training.config import TrainingConfig
 from codec_training.datasets import Split
 from codec_training.stages import consistency_loss, epochs_of, task_loss
 from codec_training.views import Batch, Views
 from semantic_codec.nn.channel import Received, draw_ber, transmit
 from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.encoder import FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
 
@@ -58,6 +61,34 @@ class Sent:
     features: torch.Tensor | None
     batch: Batch
     drift: torch.Tensor | None = None
+
+
+class TrunkLoss:
+    """The loss of one step of the stage ``trunk``: of the probe, on the features in floats."""
+
+    def __init__(self, encoder: FloatEncoder, probe: nn.Linear, training: TrainingConfig):
+        self.encoder, self.probe, self.training = encoder, probe, training
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.encoder.features(batch.images)
+        return task_loss(self.probe(features.float().mean((2, 3))), batch, self.training)
+
+
+def trunk_validator(encoder: FloatEncoder, probe: nn.Linear, split: Split) -> Callable[[], dict[str, float]]:
+    """Accuracy of the probe on the validation split, without a channel."""
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        encoder.eval()
+        right = [
+            probe(encoder.features(part).mean((2, 3))).argmax(1) == labels_of_part
+            for part, labels_of_part in zip(images.split(1000), labels.split(1000))
+        ]
+        return {"probe": 100 * float(torch.cat(right).float().mean())}
+
+    return validate
 
 
 class CodecLoss:

@@ -64,19 +64,18 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
 
-def test_a_run_starts_with_the_encoder_of_an_earlier_one(trained, tmp_path):
-    folder, config = trained
-    still = 'float_epochs = 1\nlearning_rate = 1e-12\nstart_from = "tiny"'
-    later = tmp_path / "later.toml"
-    later.write_text(config.read_text().replace("float_epochs = 3", still).replace('"tiny"', '"later"', 1))
-    train.main([str(later), "--runs", str(folder), "--threads", "1"])
-    before, after = FloatEncoder(load_config(str(config)).encoder), FloatEncoder(load_config(str(later)).encoder)
-    assert load_checkpoint(folder / "tiny" / "float", encoder=before) == 3
-    assert load_checkpoint(folder / "later" / "float", encoder=after) == 1
-    for old, new in zip(before.parameters(), after.parameters()):
-        assert torch.allclose(old, new, atol=1e-6)
-    with pytest.raises(NotFound, match="there is no run .*tiny to start from"):
-        train.main([str(later), "--runs", str(tmp_path), "--threads", "1"])
+def test_the_trunk_learns_alone_and_the_codec_goes_on_from_it(trained, tmp_path, capsys):
+    path = tmp_path / "trunk.toml"
+    path.write_text(trained[1].read_text().replace("float_epochs = 3", "trunk_epochs = 4\nfloat_epochs = 1\nlearning_rate = 1e-2").replace('"tiny"', '"trunk"', 1))
+    assert train.main([str(path), "--runs", str(tmp_path), "--threads", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trunk epoch")]
+    assert len(lines) == 4 and float(lines[-1].split("probe ")[1]) > 20  # ten classes: guessing gives 10
+    config = load_config(str(path))
+    fresh, trunk, codec = weaklink.build(config, 10)[0], FloatEncoder(config.encoder), FloatEncoder(config.encoder)
+    assert load_checkpoint(tmp_path / "trunk" / "trunk", encoder=trunk) == 4
+    assert load_checkpoint(tmp_path / "trunk" / "float", encoder=codec) == 1
+    weights = [torch.cat([p.detach().flatten() for p in encoder.parameters()]) for encoder in (fresh, trunk, codec)]
+    assert torch.dist(weights[2], weights[1]) < torch.dist(weights[2], weights[0])
 
 
 def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):

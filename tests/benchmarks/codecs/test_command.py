@@ -14,6 +14,7 @@ from benchmarks.codecs.tables import markdown
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.contest import Contest
 from codec_training import export, train
+from codec_training.config import load_config
 from semantic_codec.bundle import find_bundle
 from semantic_codec.errors import ConfigError
 
@@ -66,7 +67,7 @@ def test_the_mean_of_trainings_and_their_scatter():
     assert mean["seeds_deviation_percent"] == pytest.approx(2**0.5)
 
 
-def test_training_comes_before_measuring_with_what_it_starts_from_and_every_seed(few, tmp_path, monkeypatch):
+def test_training_comes_before_measuring_from_every_seed(few, tmp_path, monkeypatch):
     asked = []
 
     def trained(argv):
@@ -77,11 +78,11 @@ def test_training_comes_before_measuring_with_what_it_starts_from_and_every_seed
     monkeypatch.setattr(train, "main", trained)
     monkeypatch.setattr(command, "measure", lambda *_: [])
     assert command.main(["--codecs", "cifar10", "--train", "--seeds", "2", "--runs", str(tmp_path)]) == 0
-    assert asked == [(name, seed) for name in ("cifar10_first", "cifar10") for seed in "01"]
+    assert asked == [("cifar10", seed) for seed in "01"]
 
 
 def test_a_seed_trains_under_a_name_of_its_own():
-    config = train.with_seed(command.load_config("digits"), 3)
+    config = train.with_seed(load_config("digits"), 3)
     assert (config.codec.name, config.training.seed) == ("digits-seed3", 3)
 
 
