@@ -87,11 +87,12 @@ def _burst_flips(ber: torch.Tensor, bits: int, length: float, generator) -> torc
     """Gilbert-Elliott flips, bool (B, bits): flips at 0.5 in a bad state of mean ``length``, none in the good one."""
     bad_share = (2 * ber).clamp(max=0.95)
     leave = 1 / length
-    enter = leave * bad_share / (1 - bad_share)
-    draws = torch.rand(len(ber), bits + 1, generator=generator)
-    bad = draws[:, 0] < bad_share
-    states = torch.empty(len(ber), bits, dtype=torch.bool)
-    for index in range(bits):
-        states[:, index] = bad
-        bad = torch.where(bad, draws[:, index + 1] >= leave, draws[:, index + 1] < enter)
-    return states & (torch.rand(len(ber), bits, generator=generator) < 0.5)
+    enter = (leave * bad_share / (1 - bad_share)).clamp(max=1 - leave)
+    draws = torch.rand(len(ber), bits, generator=generator)
+    begins, ends = draws > 1 - enter[:, None], draws < leave
+    # A draw makes either state bad, makes it good, or leaves it: the state is what the last draw that led anywhere made it.
+    # The first bit's is drawn from the stationary distribution.
+    begins[:, 0] = draws[:, 0] < bad_share
+    ends[:, 0] = ~begins[:, 0]
+    last = torch.where(begins | ends, torch.arange(bits), 0).cummax(1).values
+    return begins.gather(1, last) & (torch.rand(len(ber), bits, generator=generator) < 0.5)
