@@ -46,7 +46,7 @@ def optimizers_of(module: nn.Module, name: str, learning_rate: float, weight_dec
         {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizers: dict[str, torch.optim.Optimizer] = {"": torch.optim.AdamW(groups, lr=learning_rate)}
+    optimizers: dict[str, torch.optim.Optimizer] = {"": torch.optim.AdamW(groups, lr=learning_rate, fused=True)}
     if mixing:
         optimizers["muon_"] = MatrixMuon(mixing, learning_rate, weight_decay)
     return optimizers
