@@ -58,7 +58,7 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(LearningConfig):
-    """Epochs and learning rates of the stages (cosine to zero in each); ``trunk`` has that of ``float``.
+    """Epochs and learning rates of the stages (cosine to zero in each); ``learning_rate`` is that of ``float``.
 
     ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``.
     """
@@ -67,6 +67,7 @@ class TrainingConfig(LearningConfig):
     float_epochs: int = 60
     integer_epochs: int = 15
     tail_epochs: int = 30
+    trunk_learning_rate: float = 2e-2
     learning_rate: float = 2e-3
     integer_learning_rate: float = 3e-4
     tail_learning_rate: float = 1e-3

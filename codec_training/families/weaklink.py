@@ -119,7 +119,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         encoder.to(memory_format=torch.channels_last)
         if training.trunk_epochs:
             Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer).run(
-                training.trunk_epochs, training.learning_rate, steps, epochs_of(lambda batch: batch, views, config),
+                training.trunk_epochs, training.trunk_learning_rate, steps, epochs_of(lambda batch: batch, views, config),
                 TrunkLoss(encoder, heads.probe, training), trunk_validator(encoder, heads.probe, dataset.validation),
             )  # fmt: skip
         check = validator(heads, lambda: _signs(encoder, held_out, config), dataset.validation, config, twin=False)
