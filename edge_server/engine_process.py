@@ -20,6 +20,7 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
@@ -120,16 +121,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = Engine((), runtime, int(threads))
 
     def load() -> None:
-        try:
+        with suppress(EOFError, OSError):
             serve_bundles(engine, control)
-        except (EOFError, OSError):
-            data.close()
+        _hang_up(data)
 
-    threading.Thread(target=load, name="bundles", daemon=True).start()
-    try:
+    loading = threading.Thread(target=load, name="bundles")
+    loading.start()
+    with suppress(EOFError, OSError):
         serve_batches(engine, data)
-    except (EOFError, OSError):
-        return 0
+    # A thread that wakes while the interpreter is taken down is unwound by force, which aborts the process: none may be left.
+    _hang_up(control)
+    loading.join()
+    return 0
+
+
+def _hang_up(stream: socket.socket) -> None:
+    """Let whoever waits for a message see the end. Closing would not wake it."""
+    with suppress(OSError):  # the other end did
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":

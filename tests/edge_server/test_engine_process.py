@@ -76,6 +76,17 @@ async def test_an_unknown_runtime_ends_the_start(bundle: Bundle):
         await lane.close()
 
 
+@pytest.mark.parametrize("first", ["data", "control"])
+async def test_it_ends_by_itself_when_either_socket_does(bundle: Bundle, first: str):
+    lane = EngineLane("eager", 1, lambda: None, lambda: None)
+    try:
+        lane.add(bundle)
+        {"data": lane._data, "control": lane._control}[first].close()
+        assert lane._process.wait(PATIENCE_S) == 0
+    finally:
+        await lane.close()
+
+
 async def test_a_killed_process_fails_its_batch_and_comes_back(watched: Watched):
     lane, before = watched.lane, watched.lane.pid
     os.kill(before, signal.SIGSTOP)
