@@ -7,6 +7,7 @@ radio draws while it sends, in joules; listening, sleeping and the microcontroll
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,7 +48,7 @@ ESP32 = Radio(
 )  # fmt: skip
 
 
-class Link:
+class Link(ABC):
     """One way of sending packets.
 
     name; title for people; source of the formula; radio, None for a wire; most_bytes: of one packet's payload;
@@ -74,17 +75,17 @@ class Link:
             )
         return self._packet_s(payload_bytes)
 
-    def _packet_s(self, payload_bytes: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _packet_s(self, payload_bytes: int) -> float: ...
 
+    @abstractmethod
     def acknowledgement_s(self) -> float:
         """Seconds between the end of a packet and that of its acknowledgement."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def acknowledgement_bits(self) -> int:
         """Bits of an acknowledgement that must arrive whole."""
-        raise NotImplementedError
 
     def packets(self, total_bytes: int, most_bytes: int | None = None) -> list[int]:
         """Payload bytes of the packets that carry `total_bytes`, all full but the last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class Transmission:
     time: float
 
 
-class Channel:
+class Channel(ABC):
     """One effect of the link. Subclasses are dataclasses whose fields are the settings, checked in `__post_init__`.
 
     A channel that loses a transmission returns an empty list; `drop_outcome` is the frame outcome that this counts as.
@@ -43,9 +44,9 @@ class Channel:
         self.rng = rng
         self.counts = Counter() if counts is None else counts
 
+    @abstractmethod
     def carry(self, transmission: Transmission) -> list[Transmission]:
         """What leaves the channel for what entered it."""
-        raise NotImplementedError
 
 
 class BitChannel(Channel):
@@ -58,10 +59,11 @@ class BitChannel(Channel):
     damages = True
 
     @property
+    @abstractmethod
     def expected_ber(self) -> float:
         """Long-run probability that one bit is flipped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flip_mask(
         self, n_frames: int, n_bits: int, rng: np.random.Generator, times_s: Sequence[float] | None = None
     ) -> np.ndarray:
@@ -71,7 +73,6 @@ class BitChannel(Channel):
         Returns bool (n_frames, n_bits), True where a bit is flipped. Channels with memory go on from where the last
         call of this instance ended; a new instance starts afresh.
         """
-        raise NotImplementedError
 
     def carry(self, transmission: Transmission) -> list[Transmission]:
         data = transmission.data
