@@ -63,14 +63,16 @@ class TrainingConfig(LearningConfig):
     ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``.
     """
 
-    trunk_epochs: int = 0
-    float_epochs: int = 60
-    integer_epochs: int = 15
-    tail_epochs: int = 30
+    optimizer: str = "muon"
+    batch: int = 100
+    trunk_epochs: int = 60
+    float_epochs: int = 30
+    integer_epochs: int = 10
+    tail_epochs: int = 10
     trunk_learning_rate: float = 2e-2
-    learning_rate: float = 2e-3
-    integer_learning_rate: float = 3e-4
-    tail_learning_rate: float = 1e-3
+    learning_rate: float = 6e-3
+    integer_learning_rate: float = 5e-4
+    tail_learning_rate: float = 8e-4
     probe: float = 0.3
 
 

@@ -22,6 +22,7 @@ grid = [4, 4]
 width = 32
 blocks = 1
 [training]
+trunk_epochs = 0
 float_epochs = 3
 integer_epochs = 1
 tail_epochs = 2
@@ -66,7 +67,7 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
 
 def test_the_trunk_learns_alone_and_the_codec_goes_on_from_it(trained, tmp_path, capsys):
     path = tmp_path / "trunk.toml"
-    path.write_text(trained[1].read_text().replace("float_epochs = 3", "trunk_epochs = 4\ntrunk_learning_rate = 1e-2\nfloat_epochs = 1").replace('"tiny"', '"trunk"', 1))
+    path.write_text(trained[1].read_text().replace("trunk_epochs = 0\nfloat_epochs = 3", "trunk_epochs = 4\nfloat_epochs = 1").replace('"tiny"', '"trunk"', 1))
     assert train.main([str(path), "--runs", str(tmp_path), "--threads", "1"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trunk epoch")]
     assert len(lines) == 4 and float(lines[-1].split("probe ")[1]) > 20  # ten classes: guessing gives 10
