@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench codecs", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--codecs", nargs="+", metavar="NAME", help="configurations or bundles (default: our configurations on CIFAR)")
+    parser.add_argument("--codecs", nargs="+", metavar="NAME", help="configurations or bundles (default: our configurations on CIFAR); rows of others stay as they are in the file")
     parser.add_argument("--train", action="store_true", help="train what --codecs names first, each seed; finished trainings are skipped")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each codec that count (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train (default: runs)")
@@ -57,10 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         for name in names:
             train_codec(name, arguments)
     torch.set_num_threads(arguments.threads)
+    stored = read_rows(arguments.json) if arguments.codecs and arguments.json else []
     store = Store(arguments.json, arguments.seed, not arguments.stored, also=[arguments.rivals])
     rows = [row for name in names for row in measure(name, arguments.runs, store, arguments, CONDITIONS)]
     rows += taken_over(read_rows(arguments.rivals), rows)
-    store.rows = rows
+    shown = {row.get("bundle") for row in rows}
+    store.rows = [*rows, *(row for row in stored if "key" in row and row["bundle"] not in shown)]
     store.close([])
     text = markdown(rows)
     print(text)
