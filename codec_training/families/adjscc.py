@@ -14,8 +14,6 @@ __all__ = ["Config", "check_fit", "load_run", "train"]
 class AdjsccTraining(SplitTraining):
     """Two stages of equal length behind the base."""
 
-    task_epochs: int = 30
-
 
 @dataclass(frozen=True)
 class Config(SplitConfig):

@@ -22,10 +22,10 @@ __all__ = ["Config", "check_fit", "load_run", "train"]
 class AecnnTraining(SplitTraining):
     """Three steps behind the base."""
 
-    attention_epochs: int = 10
+    attention_epochs: int = 5
     autoencoder_epochs: int = 0
-    task_epochs: int = 20
-    joint_epochs: int = 30
+    task_epochs: int = 15
+    joint_epochs: int = 20
 
 
 @dataclass(frozen=True)

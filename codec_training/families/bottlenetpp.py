@@ -16,8 +16,7 @@ class BottlenetTraining(SplitTraining):
     """The codec with the base as it is, then both."""
 
     autoencoder_epochs: int = 0
-    task_epochs: int = 30
-    joint_epochs: int = 30
+    joint_epochs: int = 20
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class DeepcodTraining(SplitTraining):
     """One stage behind the base, with a term that ties restored features to the base's."""
 
     autoencoder_epochs: int = 0
-    task_epochs: int = 60
+    task_epochs: int = 40
     features: float = 1.0
 
 

@@ -55,18 +55,19 @@ class SplitTraining(LearningConfig):
     searched, natural, gray or random. ``sharpness`` of the soft assignment at the beginning and end of ``autoencoder``.
     """
 
+    optimizer: str = "muon"
     weights: str = ""
-    base_epochs: int = 60
+    base_epochs: int = 40
     attention_epochs: int = 0
-    autoencoder_epochs: int = 30
-    task_epochs: int = 30
+    autoencoder_epochs: int = 20
+    task_epochs: int = 20
     joint_epochs: int = 0
     tail_epochs: int = 0
-    base_learning_rate: float = 2e-3
-    learning_rate: float = 1e-4
-    joint_learning_rate: float = 1e-4
-    tail_learning_rate: float = 1e-4
-    base_weight_decay: float = 0.05
+    base_learning_rate: float = 2e-2
+    learning_rate: float = 6e-3
+    joint_learning_rate: float = 6e-3
+    tail_learning_rate: float = 8e-4
+    base_weight_decay: float = 0.02
     weight_decay: float = 0.0
     distil: float = 0.0
     attribution: float = 0.0

@@ -42,8 +42,6 @@ views = 2
 margin = 1
 mirror = false
 validation = 48
-base_learning_rate = 3e-3
-learning_rate = 3e-3
 consistency = {consistency}
 """
 PAPER = {"recipe": "paper", "posterior": "false", "base_epochs": 12, "task_epochs": 10, "joint_epochs": 0, "tail_epochs": 0, "consistency": 0.0}

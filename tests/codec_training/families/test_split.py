@@ -111,7 +111,7 @@ def test_the_channels_that_matter_most_are_sent():
     [
         ("aecnn", "cut = 4", "cut = 18", "cut is 18; allowed: 0 to 17 of its blocks"),
         ("aecnn", "sent_channels = 12", "sent_channels = 25", "sent_channels is 25; allowed: 1 to 24"),
-        ("deepcod", "task_epochs = 60", "task_epochs = 60\nattention_epochs = 1", "attention_epochs is 1; allowed: 0"),
+        ("deepcod", "batch = 128", "batch = 128\nattention_epochs = 1", "attention_epochs is 1; allowed: 0"),
     ],
 )
 def test_what_does_not_fit_the_base_is_refused(tmp_path, name, old, new, message):
