@@ -42,8 +42,8 @@ class LearningConfig:
     ``optimizer`` is adamw or muon.
     """
 
-    batch: int = 500
-    optimizer: str = "adamw"
+    batch: int = 100
+    optimizer: str = "muon"
     weight_decay: float = 0.02
     views: int = 8
     margin: int = 4
@@ -63,8 +63,6 @@ class TrainingConfig(LearningConfig):
     ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``.
     """
 
-    optimizer: str = "muon"
-    batch: int = 100
     trunk_epochs: int = 60
     float_epochs: int = 30
     integer_epochs: int = 10

@@ -11,11 +11,6 @@ __all__ = ["Config", "check_fit", "load_run", "train"]
 
 
 @dataclass(frozen=True)
-class AdjsccTraining(SplitTraining):
-    """Two stages of equal length behind the base."""
-
-
-@dataclass(frozen=True)
 class Config(SplitConfig):
     edge: AdjsccConfig = field(default_factory=AdjsccConfig)
-    training: AdjsccTraining = field(default_factory=AdjsccTraining)
+    training: SplitTraining = field(default_factory=SplitTraining)

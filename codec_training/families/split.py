@@ -55,7 +55,6 @@ class SplitTraining(LearningConfig):
     searched, natural, gray or random. ``sharpness`` of the soft assignment at the beginning and end of ``autoencoder``.
     """
 
-    optimizer: str = "muon"
     weights: str = ""
     base_epochs: int = 40
     attention_epochs: int = 0
