@@ -16,16 +16,10 @@ import torch
 EPSILON = 0.1
 
 
-def attributions(
-    score: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, found: torch.Tensor | None = None
-) -> torch.Tensor:
-    """float (B, N), with a graph behind them; ``score`` maps latents (B, N) to one number per image (B,).
-
-    ``found`` is ``score(latents)`` where it is known already.
-    """
-    zero = torch.zeros_like(latents, requires_grad=True)
-    ends = ((latents, score(latents) if found is None else found), (zero, score(zero)))
-    slopes = [torch.autograd.grad(value.sum(), end, create_graph=True)[0] for end, value in ends]
+def attributions(score: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
+    """float (B, N), with a graph behind them; ``score`` maps latents (B, N) to one number per image (B,)."""
+    ends = latents, torch.zeros_like(latents, requires_grad=True)
+    slopes = [torch.autograd.grad(score(end).sum(), end, create_graph=True)[0] for end in ends]
     return sum(slopes) / 2 * latents
 
 

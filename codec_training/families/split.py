@@ -49,7 +49,8 @@ STAGES = ("base", "attention", "autoencoder", "task", "joint", "tail")
 @dataclass(frozen=True)
 class SplitTraining(LearningConfig):
     """Epochs and learning rates of the stages; ``attribution``, ``usage`` and ``features`` weigh terms of the loss:
-    even attributions (attribution.py), even use of the centers, and features like those in front of the encoder.
+    even attributions (attribution.py), even use of the centers, and features like those in front of the encoder. Attributions
+    cost many times a step: they are those of the first ``attribution_images`` of each batch, on average as good as of all.
 
     ``weights`` is a file of torchvision's weights for the base to start from, without its classifier. ``index_map`` is
     searched, natural, gray or random. ``sharpness`` of the soft assignment at the beginning and end of ``autoencoder``.
@@ -70,6 +71,7 @@ class SplitTraining(LearningConfig):
     weight_decay: float = 0.0
     distil: float = 0.0
     attribution: float = 0.0
+    attribution_images: int = 32
     usage: float = 0.0
     features: float = 0.0
     index_map: str = "searched"

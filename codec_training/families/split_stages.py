@@ -21,8 +21,10 @@ WATCHED = (0.0, 0.05, 0.1)
 
 
 class _Loss:
-    def __init__(self, config, device: Device, edge: SplitEdge):
-        self.config, self.device, self.edge = config, device, edge
+    """``tail`` answers in place of the edge's, where that is not trained."""
+
+    def __init__(self, config, device: Device, edge: SplitEdge, tail: nn.Module | None = None):
+        self.config, self.device, self.edge, self.tail = config, device, edge, tail or edge.tail
 
     def _send(self, signs: torch.Tensor) -> Received:
         """The bits of all symbols as +-1, float (B, bits), through the channel that the configuration describes."""
@@ -40,6 +42,14 @@ class _Loss:
         received = self._send(centers.signs(levels))
         return sent + self.edge.received(received.soft) - centers.values[levels], sent, received.ber, usage
 
+    def _restored(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
+        """Features, computed in bfloat16, which is faster on CPUs; not so the tail, which may have depthwise convolutions."""
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.edge.restored(latents, ber).float()
+
+    def _answer(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
+        return self.tail(self._restored(latents, ber))
+
 
 class AutoencoderLoss(_Loss):
     """Mean squared error of the features that the decoder restores."""
@@ -48,27 +58,17 @@ class AutoencoderLoss(_Loss):
         with torch.no_grad():
             features = self.device.head(pixels(batch.images))
         arrived, _, ber, _ = self._through(self.device.encoder(features))
-        return F.mse_loss(self.edge.restored(arrived, ber), features)
+        return F.mse_loss(self._restored(arrived, ber), features)
 
 
 class TaskLoss(_Loss):
-    """Of the task, and where they weigh: features, the centers' usage, the attributions' asymmetry, noisy answers unlike clean ones.
-
-    ``tail`` answers in place of the edge's, where that is not trained.
-    """
-
-    def __init__(self, config, device: Device, edge: SplitEdge, tail: nn.Module | None = None):
-        super().__init__(config, device, edge)
-        self.tail = tail or edge.tail
-
-    def _answer(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
-        return self.tail(self.edge.restored(latents, ber))
+    """Of the task, and where they weigh: features, the centers' usage, the attributions' asymmetry, noisy answers unlike clean ones."""
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         training = self.config.training
         features = self.device.head(pixels(batch.images))
         arrived, sent, ber, usage = self._through(self.device.encoder(features))
-        restored = self.edge.restored(arrived, ber)
+        restored = self._restored(arrived, ber)
         logits = self.tail(restored)
         loss = task_loss(logits, batch, training)
         if training.features:
@@ -76,8 +76,9 @@ class TaskLoss(_Loss):
         if training.usage:
             loss = loss + training.usage * F.mse_loss(usage, torch.full_like(usage, 1 / len(usage)))
         if training.attribution:
-            own = batch.labels[:, None]
-            found = attributions(lambda latents: self._answer(latents, ber).gather(1, own)[:, 0], arrived, logits.gather(1, own)[:, 0])
+            few = slice(training.attribution_images)
+            own = batch.labels[few, None]
+            found = attributions(lambda latents: self._answer(latents, ber[few]).gather(1, own)[:, 0], arrived[few])
             loss = loss + training.attribution * asymmetry_loss(found)
         if training.consistency:
             with torch.no_grad():
@@ -95,8 +96,8 @@ class TailLoss(_Loss):
             signs = centers.signs(centers.levels(self.device.eval()(batch.images).flatten(1)))
             received = self._send(signs)
             arrived, sent = self.edge.received(received.soft), self.edge.received(signs)
-            clean = self.edge.answer(sent, torch.zeros_like(received.ber)) if training.consistency else None
-        logits = self.edge.answer(arrived, received.ber)
+            clean = self._answer(sent, torch.zeros_like(received.ber)) if training.consistency else None
+        logits = self._answer(arrived, received.ber)
         loss = task_loss(logits, batch, training)
         return loss if clean is None else loss + training.consistency * consistency_loss(clean, logits)
 
