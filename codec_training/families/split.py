@@ -65,6 +65,7 @@ class SplitTraining(LearningConfig):
     tail_epochs: int = 0
     base_learning_rate: float = 2e-2
     learning_rate: float = 6e-3
+    task_learning_rate: float = 2e-3
     joint_learning_rate: float = 6e-3
     tail_learning_rate: float = 8e-4
     base_weight_decay: float = 0.02
@@ -146,7 +147,7 @@ def train(config, dataset: Dataset, folder: Path) -> None:
             )  # fmt: skip
             settle(config, dataset.train, device)
         device.centers.sharpness = training.sharpness[-1]
-        for stage, rate in (("task", training.learning_rate), ("joint", training.joint_learning_rate)):
+        for stage, rate in (("task", training.task_learning_rate), ("joint", training.joint_learning_rate)):
             epochs = getattr(training, f"{stage}_epochs")
             if epochs:
                 base.requires_grad_(stage == "joint")
