@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import heapq
+import itertools
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
@@ -38,13 +40,19 @@ async def resolve(where: str, address: Address) -> list[tuple[int, tuple]]:
 class UdpProxy:
     """Listens for frames, carries them through a link's `up` chain to the upstream, and replies through `down`.
 
-    Frames with a time in the future wait in the event loop, at most `max_in_flight` of them; the rest is refused.
+    Frames with a time in the future wait, at most `max_in_flight` of them; the rest is refused. They leave in the order
+    of their times, those of equal time in the order in which they came.
     """
 
     def __init__(self, link: Link, *, max_in_flight: int = 65_536):
         self.link = link
         self._max_in_flight = max_in_flight
         self._sessions: OrderedDict[tuple, socket.socket] = OrderedDict()
+        # (time, number, send, data, client), the next one first. One timer serves them all: an event loop's own timers
+        # of equal time run in any order.
+        self._waiting: list[tuple[float, int, Callable, bytes, tuple]] = []
+        self._numbers = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Bind and begin. Unavailable: unknown host. AlreadyExists: the port is taken. ConfigError: not bindable."""
@@ -58,6 +66,8 @@ class UdpProxy:
     async def stop(self) -> None:
         """Close every socket; frames on their way are dropped."""
         self._watch.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         for client in list(self._sessions):
@@ -108,16 +118,25 @@ class UdpProxy:
                 self._schedule(transmission, now, self._send_down, client)
 
     def _schedule(self, transmission: Transmission, now: float, send: Callable, client: tuple) -> None:
-        if transmission.time <= now:
+        if transmission.time <= now and (not self._waiting or self._waiting[0][0] > now):
             send(transmission.data, client)
-        else:
-            self.link.in_flight += 1
-            self._loop.call_at(transmission.time, self._send_later, send, transmission.data, client)
+            return
+        self.link.in_flight += 1
+        number = next(self._numbers)
+        heapq.heappush(self._waiting, (transmission.time, number, send, transmission.data, client))
+        if self._waiting[0][1] == number:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(transmission.time, self._send_due)
 
-    def _send_later(self, send: Callable, data: bytes, client: tuple) -> None:
-        self.link.in_flight -= 1
-        if self._socket.fileno() >= 0:
+    def _send_due(self) -> None:
+        # The first is due whatever the clock says: timers may run early by the clock's resolution.
+        now = max(self._loop.time(), self._waiting[0][0])
+        while self._waiting and self._waiting[0][0] <= now:
+            _, _, send, data, client = heapq.heappop(self._waiting)
+            self.link.in_flight -= 1
             send(data, client)
+        self._timer = self._loop.call_at(self._waiting[0][0], self._send_due) if self._waiting else None
 
     def _send_up(self, data: bytes, client: tuple) -> None:
         try:

@@ -113,6 +113,21 @@ async def test_a_delayed_frame_waits_and_a_later_one_may_overtake_it(emulator, u
     assert link.in_flight == 0
 
 
+async def test_jitter_that_keeps_order_does_so_up_to_the_upstream(emulator, udp_upstream, connect):
+    link = await create(
+        emulator, udp_upstream, [{"channel": "delay", "delay_ms": 20, "jitter_ms": 20, "keep_order": True}]
+    )
+    client = await connect(link.settings.listen)
+    frames = [number.to_bytes(2, "big") for number in range(200)]
+    for number, frame in enumerate(frames):
+        client.send(frame)
+        if number % 4 == 0:
+            await asyncio.sleep(0.001)
+    await settle(lambda: len(udp_upstream.frames) == len(frames))
+    assert udp_upstream.frames == frames
+    assert link.in_flight == 0
+
+
 async def test_frames_beyond_the_bound_of_waiting_ones_are_counted(emulator, udp_upstream, connect):
     link = await create(emulator, udp_upstream)
     link.change({"up": [{"channel": "delay", "delay_ms": 60_000}]})
