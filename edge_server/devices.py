@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semantic_codec.ber import BerEstimator
+from semantic_codec.header import SEQUENCES
 
 WINDOW = 64  # frames in which a repeated sequence number is a duplicate
 
@@ -51,16 +52,19 @@ class DeviceState:
         that is repeated.
 
         A frame older than ``max_age`` seconds does not make its number a duplicate. Sequence 0 behind another number
-        is a device that restarted: its window is cleared.
+        is a device that restarted, unless the numbers ran out just before: its window is cleared.
         """
         frames = self.frames
+        if sequence == 0 and frames:
+            last = next(reversed(frames))
+            # A window that ends with the last numbers holds none of those to come, and repeats of its own may still come.
+            if last != 0 and (0 in frames or last < SEQUENCES - WINDOW):
+                frames.clear()
         earlier = frames.get(sequence)
         if earlier is not None:
             if now - earlier.received <= max_age:
-                if sequence != 0 or next(reversed(frames)) == 0:
-                    return earlier, False
-                frames.clear()
-            frames.pop(sequence, None)
+                return earlier, False
+            del frames[sequence]
         recent = frames[sequence] = RecentFrame(now)
         if len(frames) > WINDOW:
             frames.popitem(last=False)

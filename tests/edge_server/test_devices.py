@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edge_server.devices import WINDOW, DeviceTable, RememberedAnswer
+from semantic_codec.header import SEQUENCES
 
 HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 1)
 
@@ -49,6 +50,20 @@ def test_a_restart_from_zero_is_accepted_and_clears_the_window(table: DeviceTabl
     for sequence in (0, 1, 2):
         assert is_new(table.accept_frame("7", sequence, HERE))
     assert not is_new(table.accept_frame("7", 2, HERE))
+
+
+def test_a_restart_is_known_where_the_earlier_zero_is_forgotten(table: DeviceTable):
+    for sequence in range(WINDOW + 1):
+        table.accept_frame("7", sequence, HERE)
+    assert is_new(table.accept_frame("7", 0, HERE))
+    assert is_new(table.accept_frame("7", 2, HERE)), "frame 1 was lost"
+
+
+def test_zero_behind_the_last_number_is_no_restart(table: DeviceTable):
+    for sequence in range(SEQUENCES - 2, SEQUENCES):
+        table.accept_frame("7", sequence, HERE)
+    assert is_new(table.accept_frame("7", 0, HERE))
+    assert not is_new(table.accept_frame("7", SEQUENCES - 1, HERE))
 
 
 def test_zero_right_behind_zero_is_a_retry(table: DeviceTable):
