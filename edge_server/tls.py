@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edge_server.watched_file import WatchedFile
@@ -26,14 +26,8 @@ class Certificates(WatchedFile[Mapping[str, ssl.SSLContext]]):
         super().__init__("certificates", paths, self._read_files)
 
     def context(self, protocol: str) -> ssl.SSLContext:
-        """A listening socket's: each handshake goes on with the newest files, and with nothing of the earlier ones."""
-
-        def take_newest(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-            connection.context = self.value[protocol]
-
-        context = self._read_context(protocol)
-        context.sni_callback = take_newest
-        return context
+        """A listening socket's: each connection is made with the newest files, and with nothing of the earlier ones."""
+        return _Newest(lambda: self.value[protocol])
 
     def _read_files(self) -> Mapping[str, ssl.SSLContext]:
         certificate, key, client_ca = self._files
@@ -58,3 +52,17 @@ class Certificates(WatchedFile[Mapping[str, ssl.SSLContext]]):
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(client_ca)
         return context
+
+
+class _Newest(ssl.SSLContext):
+    """Makes each connection of the context that is the newest then. Sessions belong to the context that they began in, so
+    that none is resumed in which a client showed a certificate of an earlier authority."""
+
+    def __new__(cls, newest: Callable[[], ssl.SSLContext]) -> _Newest:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, newest: Callable[[], ssl.SSLContext]):
+        self._newest = newest
+
+    def wrap_bio(self, *arguments, **named) -> ssl.SSLObject:
+        return self._newest().wrap_bio(*arguments, **named)

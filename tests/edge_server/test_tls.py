@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -127,6 +128,37 @@ async def test_a_new_authority_of_clients_takes_the_place_of_the_old(
         async with authority.http_client(at["http"], devices.files) as client:
             with pytest.raises(httpx.HTTPError):
                 await client.get("/readyz")
+
+
+def resume(address: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
+    """One request over HTTP: whether ``session`` was resumed for it, and the session to resume next. OSError: no answer."""
+    host, _, port = address.partition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as sock,
+        context.wrap_socket(sock, server_hostname="localhost", session=session) as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        if not connection.recv(4096):
+            raise ConnectionError
+        return connection.session_reused, connection.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_outlives_the_authority_that_it_began_under(
+    bundle_root: Path, authority: Authority, devices: Authority, tmp_path: Path, version: ssl.TLSVersion
+):
+    context = ssl.create_default_context(cafile=authority.file)
+    context.maximum_version = version
+    context.load_cert_chain(*devices.files)
+    newer = Authority(tmp_path, "newer")
+    async with running(bundle_root, tls_client_ca=devices.file, **authority.settings()) as (server, at):
+        _, session = await asyncio.to_thread(resume, at["http"], context)
+        was_resumed, _ = await asyncio.to_thread(resume, at["http"], context, session)
+        assert was_resumed
+        devices.file.write_bytes(newer.file.read_bytes())
+        await until(lambda: sample(server, "weaklink_reloads_total", file="certificates", outcome="ok") == 1)
+        with pytest.raises(OSError):
+            await asyncio.to_thread(resume, at["http"], context, session)
 
 
 @pytest.mark.parametrize("damage", ["missing", "no PEM", "another's key", "readable"])
