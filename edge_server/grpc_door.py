@@ -73,6 +73,18 @@ class GrpcDoor:
             connection.close()
         await self._channel.close()
 
+    def admit_again(self) -> None:
+        """Ask ``admit`` for every open call, since what it goes by has changed; those that may not be made any more end."""
+        for stream in [stream for connection in self._connections for stream in connection.streams]:
+            if stream.closed or stream.trailers is not None:  # its end is on its way
+                continue
+            call: GrpcCall = stream.receiver
+            try:
+                contextvars.copy_context().run(self._admit, call.head.path, call.head.metadata)
+            except WeaklinkError as error:
+                call.end(grpc.StatusCode[error.grpc_status], str(error))
+                call.cancelled()
+
     def _open_stream(self, stream: Stream, head: CallHead) -> None:
         if not head.content_type.startswith("application/grpc"):
             stream.receiver = GrpcCall(stream, head, 0)

@@ -313,9 +313,9 @@ class EdgeServer:
         sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
         admit = self._admit(self._access and self._access.admit_grpc, enter_grpc)
-        door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns)
-        await door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
-        self._closers.push_async_callback(door.close)
+        self._grpc_door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns)
+        await self._grpc_door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
+        self._closers.push_async_callback(self._grpc_door.close)
         return join(settings.host, sock.getsockname()[1])
 
     def _admit(self, check: Callable[..., None] | None, enter: Callable[[Any], None]) -> Callable[..., None]:
@@ -357,6 +357,8 @@ class EdgeServer:
                 outcome = file.reload()
                 if outcome is not None:
                     self.metrics.count(self.metrics.reloads, file.name, outcome)
+                if outcome == "ok" and isinstance(file, TokenFile):
+                    self._grpc_door.admit_again()  # a struck token's streams would go on without end
             await loop.run_in_executor(None, self._replay.flush_to_disk())
 
     async def _open_http(self) -> str:

@@ -148,6 +148,11 @@ class Http2Connection(asyncio.Protocol):
             self._end(Code.COMPRESSION_ERROR)
         return most
 
+    @property
+    def streams(self) -> list[Stream]:
+        """Those that are open."""
+        return list(self._streams.values())
+
     def close(self) -> None:
         """Say goodbye and close once everything written has gone out, or was not taken until patience ends."""
         self._end(Code.NO_ERROR)

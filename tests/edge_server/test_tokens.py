@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 
@@ -136,6 +137,22 @@ async def test_a_replaced_tokens_file_is_read_and_a_bad_one_is_not(bundle_root: 
         made.path.write_text("[nobody]")
         await until(lambda: sample(server, "weaklink_reloads_total", file="tokens", outcome="failed") == 1)
         assert await status(stub.Infer(request(), metadata=new)) == "OK"
+
+
+async def test_the_streams_of_a_struck_token_end(bundle_root: Path, made: Made):
+    async with running(bundle_root, tokens=made.path) as (server, at), grpc_stub(at["grpc"]) as stub:
+        struck, stays = (stub.InferStream(metadata=made.metadata(name)) for name in ("7", "*"))
+        for stream in (struck, stays):
+            await stream.write(request())
+            assert (await stream.read()).codec == "toy"
+        lines = made.path.read_text().splitlines(keepends=True)
+        made.path.write_text("".join(line for line in lines if not line.startswith('"7"')))
+        async with asyncio.timeout(30):
+            assert await status(struck.read()) == "UNAUTHENTICATED"
+            await stays.write(request())
+            assert (await stays.read()).codec == "toy"
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "unauthenticated"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from semantic_codec.errors import InvalidRequest
 
 LARGEST = 4 << 20
 PATIENCE_S = 30
+NOBODY = "nobody"
+"""Whom the door does not admit."""
 CALL = [(":method", "POST"), (":path", "/test.Echo/Hot"), ("content-type", "application/grpc")]
 
 
@@ -60,7 +62,7 @@ async def cold(messages, context: grpc.aio.ServicerContext):
 
 
 def admit(method: str, metadata) -> None:
-    if ("authorization", "nobody") in metadata:
+    if ("authorization", NOBODY) in metadata:
         raise InvalidRequest("you are nobody", allowed="somebody", fix="be somebody")
 
 
@@ -200,6 +202,22 @@ async def test_who_is_not_admitted_is_refused(tmp_path: Path):
         with pytest.raises(grpc.aio.AioRpcError, match="you are nobody"):
             await call(b"x", metadata=[("authorization", "nobody")])
         assert await call(b"x", metadata=[("authorization", "me")]) == b"x"
+
+
+@pytest.mark.parametrize("method", ["Hot", "Cold"])
+async def test_open_calls_that_are_admitted_no_more_end(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch):
+    async with door(tmp_path) as (address, it), asyncio.timeout(PATIENCE_S), grpc.aio.insecure_channel(address) as channel:
+        calls = []
+        for name in ("first", "second"):
+            calls.append(channel.stream_stream(f"/test.Echo/{method}")(metadata=[("authorization", name)]))
+            await calls[-1].write(b"x")
+            assert await calls[-1].read() == b"x"
+        monkeypatch.setattr(f"{__name__}.NOBODY", "first")
+        it.admit_again()
+        with pytest.raises(grpc.aio.AioRpcError, match="you are nobody"):
+            await calls[0].read()
+        await calls[1].write(b"y")
+        assert await calls[1].read() == b"y"
 
 
 async def test_cancelled_calls_are_told(tmp_path: Path):
