@@ -30,12 +30,10 @@ class _UdpLine(FrameLine):
     def transmit(self, frame: bytes) -> int:
         try:
             self.socket.send(self.damage(frame))
-        except ConnectionRefusedError:
-            self._refused()  # the answer to an earlier datagram
         except BlockingIOError:
             pass  # the send buffer is full: lost, as on any radio
         except OSError as error:
-            raise unreachable(self.address, error.strerror) from error
+            self._failed(error)
         return len(frame)
 
     def receive(self, wait_s: float) -> list[tuple[int, Answer | WeaklinkError]]:
@@ -45,10 +43,10 @@ class _UdpLine(FrameLine):
         while True:
             try:
                 data = self.socket.recv(LARGEST_REPLY)
-            except ConnectionRefusedError:
-                self._refused()
-                continue
             except BlockingIOError:
+                return heard
+            except OSError as error:
+                self._failed(error)
                 return heard
             reply = self.read(data)
             if reply is None:
@@ -59,8 +57,10 @@ class _UdpLine(FrameLine):
     def close(self) -> None:
         self.socket.close()
 
-    def _refused(self) -> None:
-        self.unreachable = "nothing listens on that port"
+    def _failed(self, error: OSError) -> None:
+        """Keep the reason for `silence`: networks go and come back, and the error may be about an earlier datagram."""
+        refused = isinstance(error, ConnectionError)
+        self.unreachable = "nothing listens on that port" if refused else error.strerror or str(error)
 
 
 def _connect(address: str) -> socket.socket:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import socket
 from dataclasses import replace
 
@@ -196,6 +198,21 @@ def test_a_silent_edge_ends_in_deadline_exceeded(tiny, images):
                 device.infer(images[0])
             (delivery,) = [delivery for _, delivery in device.stream(recording_samples(tiny)[:1])]
             assert isinstance(delivery.error, DeadlineExceeded)
+
+
+@pytest.mark.parametrize(("failures", "retries"), [(2, 50), (2, 1)])
+def test_a_datagram_that_cannot_be_sent_is_a_lost_one(edge, tiny, failures, retries):
+    left = iter([True] * failures)
+
+    def damage(frame: bytes) -> bytes:
+        return bytes(70_000) if next(left, False) else frame  # more than UDP takes, so that `send` fails
+
+    with Device(tiny, "udp", edge["udp"], device=56, timeout_s=0.2, retries=retries, damage=damage) as device:
+        ((_, delivery),) = device.stream(recording_samples(tiny)[:1])
+    if failures > retries:
+        assert isinstance(delivery.error, Unavailable) and os.strerror(errno.EMSGSIZE) in str(delivery.error)
+    else:
+        assert delivery.answer is not None and delivery.attempts > failures
 
 
 def test_a_stray_datagram_is_no_answer(tiny, images):
