@@ -111,7 +111,8 @@ class Trace(BitChannel):
             times = np.asarray(times_s, dtype=np.float64)
             if self._origin is None and times.size:
                 self._origin = float(times[0])
-            times = times - (self._origin or 0.0)
+            # Behind a delay with jitter, a frame may be due before the first one.
+            times = np.maximum(times - (self._origin or 0.0), 0.0)
         return rng.random((n_frames, n_bits)) < self.ber_at(times)[:, None]
 
 

@@ -118,6 +118,13 @@ def test_trace_replays_its_ber_over_time_and_loops():
             assert abs(by_frame[lap, second].mean() - ber) <= five_sigma(ber, by_frame[lap, second].size)
 
 
+def test_trace_has_its_first_ber_for_frames_that_overtake_the_first():
+    channel = create_channel("trace", points=[[0, 0.0], [10, 0.5]])
+    channel.start(np.random.default_rng(0))
+    for time in (100.1, 100.05):
+        assert channel.carry(Transmission(bytes(100), time))[0].data == bytes(100)
+
+
 def test_trace_reads_the_same_from_a_file(tmp_path):
     path = tmp_path / "walk.csv"
     path.write_text("time_s,ber\n0,0.01\n0.5,0.1\n")
