@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -18,6 +17,7 @@ from edge_server.inference import Inference
 from edge_server.jobs import Call, Group, Job
 from edge_server.messages import to_call, to_response
 from edge_server.scheduler import shutting_down
+from edge_server.stream_limit import StreamLimit
 from edge_server.turns import Turns
 from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.v1 import edge_pb2
@@ -29,8 +29,8 @@ HARD_LIMIT = 4 << 20  # bytes of a message; above, it is not even read
 class InferCalls:
     """Makes the calls, and knows which are open. Belongs to the event loop's thread.
 
-    ``window``: unanswered messages of a stream before it is read no further; ``stream_limit``: streams of one caller;
-    ``turns``: in which streams are read.
+    ``window``: unanswered messages of a stream before it is read no further; ``streams``: how many a caller may have;
+    ``turns``: in which they are read.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class InferCalls:
         clock: Callable[[], float],
         max_message_bytes: int,
         window: int,
-        stream_limit: int,
+        streams: StreamLimit,
         turns: Turns,
     ):
         self._inference, self._grouping, self.clock, self.turns = inference, grouping, clock, turns
         self.max_message_bytes, self.window = max_message_bytes, window
         self._parse = parser(edge_pb2.InferRequest, max_message_bytes)
-        self._stream_limit, self._streams_of = stream_limit, Counter[str]()
+        self._streams = streams
         self._open: set[UnaryInfer | StreamInfer] = set()
         self._idle = asyncio.Event()
         self.draining = False
@@ -78,22 +78,13 @@ class InferCalls:
 
     def enter_stream(self, call: StreamInfer, owner: str) -> None:
         """LimitReached: the owner has enough of them."""
-        if self._streams_of[owner] >= self._stream_limit:
-            raise LimitReached(
-                f"{owner} has {self._stream_limit} streams open",
-                allowed=f"up to {self._stream_limit}",
-                fix="send more on each stream, or raise --stream-limit",
-            )
-        self._streams_of[owner] += 1
+        self._streams.enter(owner)
         self.enter(call)
 
     def leave_stream(self, call: StreamInfer, owner: str) -> None:
-        if call not in self._open:
-            return
-        self.leave(call)
-        self._streams_of[owner] -= 1
-        if not self._streams_of[owner]:
-            del self._streams_of[owner]
+        if call in self._open:
+            self.leave(call)
+            self._streams.leave(owner)
 
     def deadline(self, head: CallHead) -> float | None:
         return None if head.timeout_s is None else self.clock() + head.timeout_s

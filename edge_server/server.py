@@ -53,6 +53,7 @@ from edge_server.settings import Settings
 from edge_server.sockets import Addresses, bind, join
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
+from edge_server.stream_limit import StreamLimit
 from edge_server.timed_http import TimedHttp
 from edge_server.tls import GRPC, HTTP, Certificates
 from edge_server.tokens import TokenFile
@@ -210,13 +211,14 @@ class EdgeServer:
         )
         judge = FeedbackJudge(repository, devices, self.metrics)
         self._service = EdgeService(judge, repository, settings.max_message_bytes)
+        self._streams = StreamLimit(settings.stream_limit)
         self._calls = InferCalls(
             inference,
             Grouping(repository, devices),
             clock,
             settings.max_message_bytes,
             settings.stream_window,
-            settings.stream_limit,
+            self._streams,
             self._turns,
         )
         self._gateway = Gateway(devices, inference, self.metrics, keys, self._replay)
@@ -254,7 +256,7 @@ class EdgeServer:
             lets_clients_load(settings),
         )
         self._open_inference = OpenInferenceGrpc(
-            open_inference, settings.max_message_bytes, settings.stream_window, settings.stream_limit
+            open_inference, settings.max_message_bytes, settings.stream_window, self._streams
         )
         OpenInferenceHttp(open_inference, settings.max_message_bytes).add_to(self._app)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from edge_server.oip.model import InferRequest, Wish, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
 from edge_server.oip.unserved import METHODS, check_tensor, refusal
+from edge_server.stream_limit import StreamLimit
 from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
 from weaklink.oip import open_inference_pb2 as pb
 
@@ -43,13 +43,12 @@ _CONTENTS = {
 class OpenInferenceGrpc:
     """Handlers over :class:`OpenInference` on a ``grpc.aio`` server.
 
-    window: unanswered requests of a stream before it is read no further; stream_limit: streams of one token, or of one
-    address without tokens.
+    window: unanswered requests of a stream before it is read no further; streams: how many a caller may have.
     """
 
-    def __init__(self, service: OpenInference, max_message_bytes: int, window: int, stream_limit: int):
+    def __init__(self, service: OpenInference, max_message_bytes: int, window: int, streams: StreamLimit):
         self._service, self._limit = service, max_message_bytes
-        self._window, self._stream_limit, self._streams_of = window, stream_limit, Counter[str]()
+        self._window, self._streams = window, streams
 
     def register(self, server: grpc.aio.Server) -> None:
         methods = {
@@ -110,22 +109,18 @@ class OpenInferenceGrpc:
 
     async def _stream_infer(self, requests, context) -> AsyncIterator[pb.ModelStreamInferResponse]:
         owner = caller_name() or peer(context)
-        if self._streams_of[owner] >= self._stream_limit:
-            too_many = LimitReached(
-                f"{owner} has {self._stream_limit} streams open",
-                allowed=f"up to {self._stream_limit}",
-                fix="send more on each stream, or raise --stream-limit",
-            )
+        try:
+            self._streams.enter(owner)
+        except LimitReached as too_many:
             # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
             await anext(aiter(requests), None)
             await abort(context, too_many)
-        self._streams_of[owner] += 1
         try:
             async with contextlib.aclosing(in_order(requests, partial(self._streamed, context), self._window)) as answers:
                 async for answer in answers:
                     yield answer
         finally:
-            self._streams_of[owner] -= 1
+            self._streams.leave(owner)
 
     async def _streamed(self, context, request) -> pb.ModelStreamInferResponse:
         try:

@@ -62,6 +62,7 @@ from edge_server.oip import http_api as oip_http_api
 from edge_server.oip.model import InferRequest, to_calls
 from edge_server.repository import Repository, load_repository
 from edge_server.scheduler import Limits
+from edge_server.stream_limit import StreamLimit
 from edge_server.turns import Turns
 from semantic_codec.bundle import load_bundle, parse_manifest
 from semantic_codec.errors import BundleError, WeaklinkError
@@ -239,8 +240,9 @@ class _Requests:
 
     def converse(self, inputs: Sequence[bytes]) -> Counter:
         """Each input is all that a peer of the gRPC port says. Counts how its connection stands in the end."""
+        streams = StreamLimit(1_000_000)
         calls = InferCalls(
-            self._inference, self._grouping, time.monotonic, 65_536, 4, 1_000_000, Turns()
+            self._inference, self._grouping, time.monotonic, 65_536, 4, streams, Turns()
         )
 
         def open_stream(stream: Stream, head: CallHead) -> None:
@@ -257,7 +259,7 @@ class _Requests:
                 ended = await peer.told()
                 counts["open" if ended is None else ended.name.lower()] += 1
                 peer.lose()
-            assert not calls._open and not calls._streams_of, "no call is left behind"
+            assert not calls._open and not streams.total(), "no call is left behind"
             return counts
 
         return asyncio.run(all_of_them())

@@ -12,10 +12,11 @@ import pytest
 
 from edge_server.oip.in_order import in_order
 from edge_server.tokens import Role
-from tests.edge_server.conftest import running, sample, until
+from tests.edge_server.conftest import grpc_stub, running, sample, until
 from tests.edge_server.test_service import Gate
 from tests.edge_server.test_tokens import Made
 from weaklink.oip import open_inference_pb2 as pb
+from weaklink.v1 import edge_pb2
 
 
 def request(number: int = 0, device: str = "", size: int = 8) -> pb.ModelInferRequest:
@@ -45,7 +46,7 @@ async def test_a_stream_is_read_no_further_than_its_window_and_cancelled_as_a_wh
             await stream.write(request(number))
         await until(lambda: sample(server, "weaklink_batch_size_count") + sample(server, "weaklink_queue_depth") == 4)
         stream.cancel()
-        await until(lambda: not server._open_inference._streams_of.total())
+        await until(lambda: not server._streams.total())
         gate.open()
         labels = {"transport": "oip-grpc", "codec": "toy"}
         ended = lambda outcome: sample(server, "weaklink_requests_total", outcome=outcome, **labels)  # noqa: E731
@@ -66,6 +67,26 @@ async def test_as_many_streams_as_a_caller_may_have(bundle_root: Path):
         assert await first.read() is grpc.aio.EOF
         async for answer in open_stream(iter([request(2)])):
             assert answer.infer_response.id == "2"
+
+
+async def test_streams_of_our_own_contract_count_as_well(bundle_root: Path):
+    async with (
+        running(bundle_root, stream_limit=1) as (_, at),
+        streams(at["grpc"]) as open_stream,
+        grpc_stub(at["grpc"]) as stub,
+    ):
+        ours = stub.InferStream()
+        await ours.write(edge_pb2.InferRequest(bitstream=bytes(8), codec="toy"))
+        assert (await ours.read()).codec == "toy"
+        with pytest.raises(grpc.aio.AioRpcError, match="127.0.0.1 has 1 streams open"):
+            await open_stream(iter([request()])).read()
+        await ours.done_writing()
+        assert await ours.read() is grpc.aio.EOF
+        theirs = open_stream()
+        await theirs.write(request())
+        assert (await theirs.read()).infer_response.id == "0"
+        with pytest.raises(grpc.aio.AioRpcError, match="127.0.0.1 has 1 streams open"):
+            await stub.InferStream().read()
 
 
 async def test_a_stream_speaks_for_its_token_s_device(bundle_root: Path, tmp_path: Path):
