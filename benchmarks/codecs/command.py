@@ -17,7 +17,7 @@ from benchmarks.codecs.rows import measure, planned, taken_over
 from benchmarks.codecs.tables import markdown
 from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS
-from benchmarks.rivals.store import Store, read_rows
+from benchmarks.rivals.store import Store, read_rows, refuse_fewer
 from codec_training import train
 from codec_training.evaluate import DRAWS
 from codec_training.export import TooLargeToShip
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             f"draws {arguments.draws}, threads {arguments.threads}, seeds {arguments.seeds}, images {arguments.images}",
             allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
         )  # fmt: skip
+    refuse_fewer(arguments.json, arguments.images, arguments.draws)
     names = arguments.codecs or planned()
     if arguments.train:
         for name in names:

@@ -24,7 +24,7 @@ from benchmarks.rivals.code_rows import VALIDATION_IMAGES, CodeRows, base_parame
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.picture_rows import measure_pictures
 from benchmarks.rivals.plot import plot_codes
-from benchmarks.rivals.store import Store
+from benchmarks.rivals.store import Store, read_rows, refuse_fewer
 from benchmarks.rivals.tables import markdown
 from benchmarks.rivals.targets import verdicts
 from codec_training.datasets import load_dataset
@@ -35,7 +35,7 @@ from semantic_codec.errors import ConfigError
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench rivals", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundles", nargs="+", default=["cifar10"], metavar="BUNDLE", help="with a recording (default: cifar10)")
+    parser.add_argument("--bundles", nargs="+", default=["cifar10"], metavar="BUNDLE", help="with a recording (default: cifar10); rows of others stay as they are in the file")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train: the network for pictures is DIR/NAME/teacher, NAME/receiver the fine-tuned one (default: runs)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
@@ -54,12 +54,15 @@ def main(argv: list[str] | None = None) -> int:
             f"images {arguments.images}",
             allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
         )  # fmt: skip
+    refuse_fewer(arguments.json, arguments.images, arguments.draws)
     torch.set_num_threads(arguments.threads)
+    stored = read_rows(arguments.json) if arguments.json else []
     store = Store(arguments.json, arguments.seed, measures=not arguments.stored)
     for name in arguments.bundles:
         compare(name, store, arguments)
     found = verdicts(store.rows)
-    store.close(found)
+    compared = {row["bundle"] for row in store.rows}
+    store.close([*found, *(row for row in stored if row["bundle"] not in compared)])
     text = markdown(store.rows, found)
     print(text)
     if arguments.docs:

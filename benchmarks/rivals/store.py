@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from semantic_codec.errors import ConfigError
 from semantic_codec.report import write_json
 
 Row = dict[str, Any]
@@ -17,6 +18,17 @@ Row = dict[str, Any]
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of results; none where there is no file."""
     return json.loads(path.read_text())["rows"] if path.is_file() else []
+
+
+def refuse_fewer(path: Path | None, images: int, draws: int) -> None:
+    """ConfigError: the rows in ``path`` are of more images (0 for all) or draws than a run that would take their place."""
+    rows = read_rows(path) if path else []
+    most_images, most_draws = (max((row.get(key) or 0 for row in rows), default=0) for key in ("images", "draws"))
+    if 0 < images < most_images or draws < most_draws:
+        raise ConfigError(
+            f"images {images or 'all'}, draws {draws}: {path} has rows of {most_images} and {most_draws}",
+            allowed="no fewer than the file has", fix="leave --json and --docs out for a quick look, or name other files",
+        )  # fmt: skip
 
 
 class Store:
@@ -48,9 +60,9 @@ class Store:
             self.rows.append(self._known[key])
         return self._known[key]
 
-    def close(self, verdicts: list[Row]) -> None:
-        """Write the rows that were asked for and the verdicts on them; rows that no run asked for any more are dropped."""
-        self._write([*self.rows, *verdicts])
+    def close(self, more: list[Row]) -> None:
+        """Write the rows that were asked for and ``more``, such as the verdicts on them; no other rows stay."""
+        self._write([*self.rows, *more])
 
     def _write(self, rows: list[Row]) -> None:
         if self._path is None:

@@ -108,6 +108,16 @@ def test_the_front_has_no_point_that_another_one_beats():
     assert pareto([(1, 50), (2, 49), (3, 60), (3, 55), (2, 51)]) == [(1, 50), (2, 51), (3, 60)]
 
 
+def test_a_quick_look_leaves_the_file_of_the_whole_run_and_its_page(few, tmp_path):
+    path, page = tmp_path / "codecs.json", tmp_path / "page.md"
+    path.write_text(json.dumps({"rows": [{"key": "0", "bundle": "digits", "images": 10_000, "draws": 3, "accuracy_percent": 1.0}]}))
+    page.write_text("<!-- tables -->\n<!-- end of tables -->\n")
+    before = path.read_bytes(), page.read_bytes()
+    with pytest.raises(ConfigError, match="images 1000, draws 1: .* has rows of 10000 and 3"):
+        command.main(["--codecs", "digits", "--quick", "--json", str(path), "--docs", str(page)])
+    assert (path.read_bytes(), page.read_bytes()) == before
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(ConfigError, match="seeds 0"):
         command.main(["--seeds", "0"])

@@ -48,6 +48,20 @@ def test_a_run_on_few_images_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     assert json.loads(path.read_text())["rows"] == first
 
 
+def test_rows_of_bundles_that_are_not_named_stay(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "rivals.json"
+    others = [{"key": "0", "bundle": "elsewhere", "images": 60, "draws": 1}, {"bundle": "elsewhere", "verdict": "one"}]
+    path.write_text(json.dumps({"rows": [*others, {"key": "1", "bundle": "digits"}]}))
+    row = {"bundle": "digits", "dataset": "digits", "family": "local", "variant": "", "channel": "bsc", "ber": 0.0, "payload_bytes": 2}
+    monkeypatch.setattr(command, "compare", lambda _, store, arguments: store.row(row, lambda: {"accuracy_percent": 90.0}))
+    monkeypatch.setattr(command, "verdicts", lambda rows: [])
+    monkeypatch.setattr(command, "markdown", lambda rows, found: "")
+    assert command.main(["--bundles", "digits", "--json", str(path)]) == 0
+    assert [(row["bundle"], row.get("key")) for row in json.loads(path.read_text())["rows"][1:]] == [("elsewhere", "0"), ("elsewhere", None)]
+    with pytest.raises(ConfigError, match="images 50, draws 3"):
+        command.main(["--bundles", "digits", "--json", str(path), "--images", "50"])
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(ConfigError, match="draws 0"):
         command.main(["--draws", "0"])

@@ -1,6 +1,9 @@
 import json
 
-from benchmarks.rivals.store import Store
+import pytest
+
+from benchmarks.rivals.store import Store, refuse_fewer
+from semantic_codec.errors import ConfigError
 
 
 def test_a_finished_row_is_not_measured_again(tmp_path):
@@ -46,3 +49,15 @@ def test_a_store_that_measures_nothing_leaves_rows_for_later(tmp_path):
     assert reading.row({"ber": 0.2}, lambda: 1 / 0)["accuracy_percent"] is None
     reading.close([])
     assert Store(path, 0).row({"ber": 0.2}, lambda: {"accuracy_percent": 70.0})["accuracy_percent"] == 70.0
+
+
+def test_a_file_takes_no_rows_of_fewer_images_or_draws(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"rows": [{"images": 1000, "draws": 3}, {"images": None}, {"verdict": "one"}]}))
+    for images, draws in ((500, 3), (0, 2), (1000, 1)):
+        with pytest.raises(ConfigError, match=f"images {images or 'all'}, draws {draws}: .* has rows of 1000 and 3"):
+            refuse_fewer(path, images, draws)
+    for images, draws in ((0, 3), (1000, 4), (2000, 3)):
+        refuse_fewer(path, images, draws)
+    refuse_fewer(tmp_path / "none.json", 500, 1)
+    refuse_fewer(None, 500, 1)
