@@ -4,7 +4,6 @@ without a task, a middleware or FastAPI, each of which takes as long as everythi
 from __future__ import annotations
 
 import base64
-import binascii
 import contextvars
 import json
 from collections.abc import Callable, Mapping
@@ -124,7 +123,7 @@ def from_json(body: bytes, message):
         if isinstance(ber, float) and ber != ber:
             fields["ber_estimate"] = "NaN"  # what the parser below calls it; refused later, with the reason
         return json_format.ParseDict(fields, message)
-    except (ValueError, TypeError, binascii.Error, json_format.ParseError) as error:
+    except (ValueError, TypeError, OverflowError, json_format.ParseError) as error:
         raise InvalidRequest(
             f"the body cannot be read ({error})",
             allowed=f"a JSON object with the fields {', '.join(message.DESCRIPTOR.fields_by_name)}",
@@ -143,7 +142,7 @@ def plain_request(fields: dict[str, Any]) -> edge_pb2.InferRequest | None:
         if "bitstream" in given:
             given["bitstream"] = base64.b64decode(given["bitstream"], validate=True)
         return edge_pb2.InferRequest(**given)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):  # the last: no double is that large
         return None
 
 

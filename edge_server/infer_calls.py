@@ -11,6 +11,7 @@ import grpc
 from edge_server.access import caller_name
 from edge_server.grpc_messages import parser
 from edge_server.grouping import Grouping, encode_responses
+from edge_server.http2.frames import Code
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata
 from edge_server.http2.stream import Stream
 from edge_server.inference import Inference
@@ -186,6 +187,14 @@ class StreamInfer(GrpcCall):
     def _read(self, most: int) -> int:
         """Take up to ``most`` of the messages that there is room for, and return how many; end the call where it is
         over."""
+        try:
+            return self._read_messages(most)
+        except Exception:
+            self.stream.reset(Code.INTERNAL_ERROR)
+            self.cancelled()
+            raise
+
+    def _read_messages(self, most: int) -> int:
         room = min(most, self._calls.window - self._unanswered) if self._has_room() else 0
         bodies = self.next_messages(room)
         if bodies:

@@ -66,7 +66,11 @@ class TimedHttp(HttpToolsProtocol):
         if not self.pipeline:  # else it would only be longer
             data, self._unread = self._unread, b""
             self.flow.resume_reading()
-        self._read(data)
+        try:
+            self._read(data)
+        except Exception:
+            self.transport.abort()  # as asyncio does where it calls
+            raise
         return 1
 
     def _read(self, data: bytes) -> None:

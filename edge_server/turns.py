@@ -8,6 +8,7 @@ that they should back off. The others stay where they are, in the kernel's buffe
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Hashable
 
@@ -17,6 +18,7 @@ SHARE = 32  # of one reader
 BUSY_TURN, PAUSE_S, LONGEST_PAUSE_S = 8, 0.005, 0.02
 """While the queue is full: so many in all, then a pause of so many seconds or more."""
 REFUSING = 0.05  # of the time, as far as the longest pause allows
+log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -39,7 +41,7 @@ class Turns:
 
     def wait(self, who: Hashable, read: Callable[[int], int], share: int = SHARE) -> None:
         """Have ``read(most)`` called soon, to take up to ``most`` and return how many it took; it may wait again.
-        share: the most of a turn, as long as there is room."""
+        share: the most of a turn, as long as there is room. Where it raises, that is logged."""
         self._waiting.setdefault(who, (read, share))
         self._schedule()
 
@@ -65,7 +67,11 @@ class Turns:
             if self._clock() - began > TURN_S:
                 break
             read, share = self._waiting.pop(next(iter(self._waiting)))
-            left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
+            try:
+                left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
+            except Exception:  # one that fails must not cost all others their turns
+                log.exception("what was received could not be read")
+                left -= 1
         self._pause_s = min(max(PAUSE_S, (self._clock() - began) * (1 / REFUSING - 1)), LONGEST_PAUSE_S)
         self._scheduled = self._resting = False
         self._schedule()

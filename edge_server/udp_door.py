@@ -138,15 +138,17 @@ class UdpDoor:
 
     def _turn(self, most: int) -> int:
         """Read up to ``most`` of what waits, unless as much waits for the search."""
-        if self._resting:
-            self._receive(0)
-        frames = self._admission.take(most) if len(self._damaged) < READ_BATCH else []
-        if frames:
-            self._read(frames)
-        if self._resting and self._turns.room > 0:
-            self._resting = False
-            self._loop.add_reader(self._socket, self._readable)
-        self._turn_again()
+        try:
+            if self._resting:
+                self._receive(0)
+            frames = self._admission.take(most) if len(self._damaged) < READ_BATCH else []
+            if frames:
+                self._read(frames)
+            if self._resting and self._turns.room > 0:
+                self._resting = False
+                self._loop.add_reader(self._socket, self._readable)
+        finally:
+            self._turn_again()
         return len(frames)
 
     def _turn_again(self) -> None:

@@ -134,7 +134,11 @@ class Http2Connection(asyncio.Protocol):
         self._postponed = False
         if self.paused or self._transport.is_closing():
             return 0
-        read = self._read(most)
+        try:
+            read = self._read(most)
+        except Exception:
+            self._transport.abort()  # as asyncio does where it calls
+            raise
         if not (self._postponed or self.paused or self._transport.is_closing()):
             self._transport.resume_reading()
         return read

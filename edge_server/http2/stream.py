@@ -55,7 +55,7 @@ class Stream:
 
     def __init__(self, connection: Http2Connection, number: int, window: int):
         self.connection, self.number, self.window = connection, number, window
-        self.receiver: Receiver | None = None
+        self.receiver: Receiver = NOBODY
         self.receivable = DEFAULT_WINDOW
         self.uncredited = self.borrowed = self.wanted = 0
         self.backlog = bytearray()

@@ -292,6 +292,26 @@ async def test_a_full_queue_says_busy_and_the_retry_is_served(bundle_root: Path,
         assert sample(server, "weaklink_requests_total", transport="udp", codec="toy", outcome="queue_full") == 1
 
 
+async def test_a_frame_that_makes_the_gateway_fail_while_the_queue_is_full_is_not_the_last(
+    bundle_root: Path, bundle: Bundle, monkeypatch
+):
+    async with running(bundle_root) as (server, at), radio(at["udp"]) as device:
+        failed = asyncio.Event()
+
+        def fail(results, senders):
+            failed.set()
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as broken:
+            broken.setattr(server._turns, "_room", lambda: 0)
+            broken.setattr(server._gateway, "handle_whole", fail)
+            device.send(frame(bundle, sequence=1))
+            async with asyncio.timeout(30):
+                await failed.wait()
+        device.send(frame(bundle, sequence=2))
+        assert read_reply(await device.reply(), device=7).sequence == 2
+
+
 async def test_feedback_reaches_what_a_frame_asked(bundle_root: Path, bundle: Bundle):
     async with running(bundle_root) as (server, at), radio(at["udp"]) as device, grpc_stub(at["grpc"]) as stub:
         device.send(frame(bundle, sequence=12))

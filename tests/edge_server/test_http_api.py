@@ -86,6 +86,8 @@ def test_the_usual_request_is_a_plain_one():
     ("content", "http_status", "status", "told"),
     [
         (body(ber_estimate=0.7), 400, "INVALID_ARGUMENT", "ber_estimate is 0.7; allowed: 0 to 0.5"),
+        (body(ber_estimate=10**400), 400, "INVALID_ARGUMENT", "cannot be read"),
+        (body(ber_estimate=10**400, tasks=["shape"]), 400, "INVALID_ARGUMENT", "cannot be read"),
         (body(ber_estimate="much"), 400, "INVALID_ARGUMENT", "much"),
         (json.dumps(body(ber_estimate=float("nan"))), 400, "INVALID_ARGUMENT", "ber_estimate is nan"),
         (body(bitstream="AAA"), 400, "INVALID_ARGUMENT", "cannot be read"),

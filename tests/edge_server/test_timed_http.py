@@ -129,6 +129,17 @@ async def test_who_goes_away_is_counted_once(bundle_root: Path):
         await until(lambda: counted(server, "cancelled") == 2)
 
 
+async def test_a_request_that_makes_the_door_fail_costs_its_connection_alone(bundle_root: Path, monkeypatch):
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        with monkeypatch.context() as broken, contextlib.suppress(ConnectionResetError):
+            broken.setattr(server._http_infer, "admit", lambda scope: 1 / 0)
+            peer.writer.write(request())
+            assert await peer.is_closed()
+        async with connected(at) as other:
+            other.writer.write(request())
+            assert (await other.answer())[0] == 200
+
+
 async def test_answers_to_a_peer_that_reads_none_are_not_piled_up(bundle_root: Path):
     async with running(bundle_root) as (server, at):
         host, _, port = at["http"].rpartition(":")

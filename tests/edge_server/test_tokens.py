@@ -118,8 +118,10 @@ async def test_http_paths_ask_for_their_roles(bundle_root: Path, made: Made):
             answer = await client.post("/v1/infer", json=body | {"device": "8"}, headers=made.header("7"))
             assert answer.status_code == 403 and "fix: " in answer.json()["error"]["message"]
             assert (await client.get("/", auth=("", made.tokens["operator"]))).status_code == 200
-            for broken in ("Basic !", "Basic " + base64.b64encode(b"\xff").decode(), "Bearer", "Digest x"):
-                assert (await client.get("/", headers={"authorization": broken})).status_code == 401
+            for broken in ("Basic !", "Basic " + base64.b64encode(b"\xff").decode(), b"Basic \xe9", "Bearer", "Digest x"):
+                for method, path in (("GET", "/"), ("POST", "/v1/infer")):
+                    headers = {"authorization": broken}
+                    assert (await client.request(method, path, headers=headers)).status_code == 401
 
 
 async def test_health_needs_no_token(bundle_root: Path, made: Made):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from edge_server.turns import BUSY_TURN, SHARE, TURN, Turns
 
 
@@ -80,3 +82,18 @@ async def test_who_leaves_is_not_called():
     async with asyncio.timeout(30):
         await stays.done.wait()
     assert log == [("stays", SHARE)]
+
+
+async def test_a_reader_that_fails_is_logged_and_the_others_have_their_turns(caplog: pytest.LogCaptureFixture):
+    turns, log = Turns(), []
+
+    def fail(most: int) -> int:
+        raise OverflowError("too large")
+
+    turns.wait("fails", fail)
+    behind = Reader(turns, "behind", 1, log)
+    async with asyncio.timeout(30):
+        await behind.done.wait()
+        later = Reader(turns, "later", 1, log)
+        await later.done.wait()
+    assert [name for name, _ in log] == ["behind", "later"] and "too large" in caplog.text

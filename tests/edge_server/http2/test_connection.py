@@ -371,6 +371,18 @@ async def test_new_calls_wait_while_there_is_no_room_and_nothing_else_does():
     peer.lose()
 
 
+async def test_a_call_that_makes_the_door_fail_costs_its_connection_alone():
+    turns = Turns()
+    peer, other = Peer(lambda stream, head: 1 / 0, turns=turns).begin(), Peer(serving(Echo), turns=turns).begin()
+    peer.connection._postpone()
+    other.connection._postpone()
+    for each in (peer, other):
+        each.connection._buffer = b"".join(calls(1))
+    assert any(kind == HEADERS for kind, *_ in await other.received()) and peer.transport.aborted
+    peer.lose()
+    other.lose()
+
+
 async def test_a_long_read_takes_several_turns():
     """What one peer sends at once does not keep the event loop from everybody else; and all of it is answered."""
     peer = Peer(serving(Echo)).begin()
