@@ -115,6 +115,8 @@ class EngineLane:
     def answered(self, body: bytes) -> None:
         """The engine's answer to the batch under way."""
         self._pause = FIRST_PAUSE_S
+        if self._answers.cancelled():  # too late: the server is about to stop
+            return
         try:
             self._answers.set_result(unpack_answers(body))
         except RuntimeError as error:

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from edge_server.engine import EngineAnswer
 from edge_server.jobs import Group, Job
@@ -74,7 +75,7 @@ class Scheduler:
         self._work = asyncio.Event()
         self._draining = False
         self._batch_s = self._expected_s = 0.0  # what the last batch took, and the shorter one of the last two
-        self._busy = 0  # lanes
+        self._computing: dict[Lane, list[Job | Group]] = {}
         self._tasks: list[asyncio.Task] = []
 
     @property
@@ -125,7 +126,7 @@ class Scheduler:
             await asyncio.wait(self._tasks, timeout=timeout)
         for task in self._tasks:
             task.cancel()
-        for job in self._queue:
+        for job in [*chain.from_iterable(self._computing.values()), *self._queue]:
             job.error = shutting_down()
             self._finish(job)
         self._queue.clear()
@@ -140,13 +141,14 @@ class Scheduler:
         while True:
             batch = self._take() if lane.alive and self._worth_a_lane() else []
             running = lane.submit([job.request for job in batch]) if batch else None
-            self._busy += bool(batch)
+            if running:
+                self._computing[lane] = batch
             if computed:
                 self._deliver(*computed)
                 computed = None
             if running:
                 computed = batch, await self._outcome(batch, running)
-                self._busy -= 1
+                del self._computing[lane]
                 self._work.set()  # for a lane that left the queue to this one
             elif self._draining and not self._queue:
                 return
@@ -157,7 +159,7 @@ class Scheduler:
     def _worth_a_lane(self) -> bool:
         """Whether to take less than a full batch while another lane computes: short batches leave the processor to the
         doors, and what waits for them shares the next one."""
-        return not self._busy or self._batch_s >= LONG_BATCH_S or self._depth >= self._limits.batch
+        return not self._computing or self._batch_s >= LONG_BATCH_S or self._depth >= self._limits.batch
 
     def _take(self) -> list[Job | Group]:
         now = self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from edge_server.engine import Engine, EngineRequest
 from edge_server.lanes import EngineLane
 from semantic_codec.bundle import Bundle, load_bundle
 from semantic_codec.errors import BundleError, ConfigError, Unavailable
-from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
+from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
 from weaklink.v1 import edge_pb2
 
 PATIENCE_S = 60
@@ -117,6 +118,23 @@ async def test_what_is_corrupt_by_then_does_not_come_back_and_the_rest_does(tmp_
         assert refused.value.code() is grpc.StatusCode.INTERNAL
 
 
+async def test_what_a_stopped_engine_computes_is_told_at_shutdown(bundle_root: Path):
+    async with running(bundle_root, engines=1, drain_s=0.1, deadline_s=PATIENCE_S) as (server, at):
+        (lane,) = server._engines.lanes
+        os.kill(lane.pid, signal.SIGSTOP)
+
+        async def post() -> int:
+            async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False, timeout=PATIENCE_S) as client:
+                answer = await client.post("/v1/infer", json={"bitstream": base64.b64encode(PAYLOAD).decode()})
+            os.kill(lane.pid, signal.SIGCONT)  # it answers what nobody waits for
+            return answer.status_code
+
+        posting = asyncio.create_task(post())
+        await until(lambda: server._scheduler._computing)
+    assert await posting == 503
+    assert sample(server, "weaklink_requests_total", transport="http", codec="toy", outcome="unavailable") == 1
+
+
 async def load(stub, stop: asyncio.Event, ended: dict[str, int]) -> None:
     """Calls one after another until ``stop``, counted by how they end."""
     while not stop.is_set():
@@ -140,7 +158,7 @@ async def test_killed_under_load(bundle_root: Path, capsys: pytest.CaptureFixtur
                 await asyncio.sleep(0.01)
             os.kill(lane.pid, signal.SIGSTOP)
             await asyncio.sleep(0.5)  # what had left the engine by then is delivered, and every caller waits again
-            assert server._scheduler._busy == 1
+            assert len(server._scheduler._computing) == 1
             killed = time.monotonic()
             os.kill(lane.pid, signal.SIGKILL)
             while lane.alive:

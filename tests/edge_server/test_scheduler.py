@@ -184,9 +184,9 @@ async def test_drain_finishes_the_queue_and_refuses_what_comes_later():
 async def test_drain_gives_up_in_time():
     async with rig() as it:
         it.engine.free.clear()
-        it.scheduler.put(make_job())
+        inside, waiting = make_job(), make_job()
+        it.scheduler.put(inside)
         await it.until_batches(1)
-        waiting = make_job()
         it.scheduler.put(waiting)
         await it.scheduler.drain(0.01)
-        assert isinstance(waiting.error, Unavailable)
+        assert it.ended == [inside, waiting] and all(isinstance(job.error, Unavailable) for job in it.ended)
