@@ -112,6 +112,7 @@ class OpenInferenceGrpc:
         try:
             self._streams.enter(owner)
         except LimitReached as too_many:
+            self._service.refuse(TRANSPORT, too_many)
             # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
             await anext(aiter(requests), None)
             await abort(context, too_many)

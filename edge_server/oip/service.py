@@ -115,10 +115,14 @@ class OpenInference:
             served = self._repository.get(request.model, request.version)
             calls = to_calls(request, served, transport, self._deadline(request, remaining), self._max_batch)
         except WeaklinkError as error:
-            self._inference.submit(Call(transport, b""), lambda job: None, error)
+            self.refuse(transport, error)
             raise
         jobs = await self._all(calls)
         return Answer(served, to_outputs(request, served, jobs))
+
+    def refuse(self, transport: str, error: WeaklinkError) -> None:
+        """Count what is refused before there is an image to refuse."""
+        self._inference.submit(Call(transport, b""), lambda job: None, error)
 
     def gone(self, transport: str) -> None:
         """A caller went away before its request was whole."""

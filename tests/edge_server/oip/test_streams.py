@@ -55,7 +55,7 @@ async def test_a_stream_is_read_no_further_than_its_window_and_cancelled_as_a_wh
 
 
 async def test_as_many_streams_as_a_caller_may_have(bundle_root: Path):
-    async with running(bundle_root, stream_limit=1) as (_, at), streams(at["grpc"]) as open_stream:
+    async with running(bundle_root, stream_limit=1) as (server, at), streams(at["grpc"]) as open_stream:
         first = open_stream()
         await first.write(request(1))
         assert (await first.read()).infer_response.id == "1"
@@ -63,6 +63,8 @@ async def test_as_many_streams_as_a_caller_may_have(bundle_root: Path):
         with pytest.raises(grpc.aio.AioRpcError, match="127.0.0.1 has 1 streams open") as refused:
             await second.read()
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        counted = {"transport": "oip-grpc", "codec": "unknown", "outcome": "limit_reached"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
         await first.done_writing()
         assert await first.read() is grpc.aio.EOF
         async for answer in open_stream(iter([request(2)])):
