@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import sys
@@ -29,33 +30,30 @@ def call(control: str, method: str, path: str, body: dict | None = None, timeout
 
     Refused: the emulator said no. Unavailable: nothing answers there.
     """
-    request = urllib.request.Request(
-        f"http://{control}{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
     # The emulator is close by; a proxy of the environment would only be in the way.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
+        request = urllib.request.Request(f"http://{control}{path}", data, headers, method=method)
         with opener.open(request, timeout=timeout_s) as response:
             text = response.read()
+        return json.loads(text) if text else None
     except urllib.error.HTTPError as error:
         with error:
             raise Refused(_message(error)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise Unavailable(
             f"no emulator answers at {control!r} ({getattr(error, 'reason', error)})",
             allowed="the control address that 'weaklink emulate' printed",
             fix="start it, or name its address with --control or WEAKLINK_CONTROL",
         ) from None
-    return json.loads(text) if text else None
 
 
 def _message(error: urllib.error.HTTPError) -> str:
     try:
         return json.load(error)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return f"HTTP status {error.code} from something that is no emulator"
 
 

@@ -208,6 +208,35 @@ def test_the_command_names_an_emulator_that_does_not_answer(capsys):
     assert address in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("control", ["127.0.0.1:abc", "[::1:8474", "a..b:8474"])
+def test_the_command_names_a_control_address_that_is_none(capsys, control):
+    assert main(["list", "--control", control]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: no emulator answers at {control!r}") and "fix:" in error
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n[]",
+        b"HTTP/1.1 500 No\r\ncontent-length: 50\r\n\r\n{}",
+    ],
+)
+async def test_the_command_names_a_service_that_is_no_emulator(capsys, answer):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        assert await asyncio.to_thread(main, ["list", "--control", address]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "no emulator" in error
+
+
 @pytest.mark.parametrize("verb", [[], ["create"], ["set"], ["list"]])
 def test_help(capsys, verb):
     with pytest.raises(SystemExit) as ended:
