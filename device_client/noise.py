@@ -13,6 +13,8 @@ class BitFlips:
     def __init__(self, ber: float, seed: int = 0):
         if not 0 <= ber <= 0.5:
             raise InvalidRequest(f"the BER to flip with is {ber}", allowed="0 to 0.5", fix="give a share of wrong bits")
+        if seed < 0:
+            raise InvalidRequest(f"the seed of the flips is {seed}", allowed="0 or more", fix="leave it out for 0")
         self.ber = ber
         self._random = np.random.default_rng(seed)
 

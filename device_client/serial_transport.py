@@ -95,8 +95,8 @@ class _SerialLine(FrameLine):
     def _connect(self) -> None:
         try:
             self._open()
-        except OSError as error:
-            self.unreachable = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # UnicodeError: what no host name looks like, as a..b
+            self.unreachable = getattr(error, "strerror", None) or str(error)
             raise unreachable(self.address, self.unreachable) from error
         self._receiver = SerialReceiver([self.wire.reply_bytes], self._read_all)
 

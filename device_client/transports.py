@@ -14,6 +14,8 @@ TRANSPORTS = {
     "serial": ("device_client.serial_transport", "SerialTransport"),
     "grpc": ("device_client.grpc_transport", "GrpcTransport"),
 }
+# More than anyone waits, and less than the operating system's waits can take.
+MOST_PATIENCE_S = 86_400
 
 
 class Transport(ABC):
@@ -62,7 +64,9 @@ def split_address(address: str) -> tuple[str, int]:
 
 def check_patience(timeout_s: float, retries: int) -> None:
     """:class:`ConfigError` where a transport could wait forever or not at all."""
-    if not timeout_s > 0:
-        raise ConfigError(f"the timeout is {timeout_s} s", allowed="more than 0 s", fix="give 1 or more")
+    if not 0 < timeout_s <= MOST_PATIENCE_S:
+        raise ConfigError(
+            f"the timeout is {timeout_s} s", allowed=f"more than 0 s, up to {MOST_PATIENCE_S} s", fix="give 1 or more"
+        )
     if not 0 <= retries <= 100:
         raise ConfigError(f"there are {retries} retries", allowed="0 to 100", fix="give 2, or 0 for none")

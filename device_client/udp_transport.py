@@ -69,7 +69,7 @@ def _connect(address: str) -> socket.socket:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.connect(target)
-    except OSError as error:
-        raise unreachable(address, error.strerror) from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name looks like, as a..b
+        raise unreachable(address, getattr(error, "strerror", None) or str(error)) from error
     made.setblocking(False)
     return made

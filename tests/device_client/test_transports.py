@@ -18,7 +18,6 @@ from device_client.samples import recording_samples
 from edge_server.engine import Engine
 from semantic_codec.bundle import load_recording
 from semantic_codec.errors import (
-    ConfigError,
     DeadlineExceeded,
     EncoderMismatch,
     InvalidRequest,
@@ -253,6 +252,9 @@ def test_a_stream_survives_a_restart_of_the_way_there(edge, tiny, link, emulator
         ({"address": "edge:0"}, "1 to 65535"),
         ({"transport": "lora"}, "udp, serial, grpc"),
         ({"timeout_s": 0}, "more than 0 s"),
+        ({"timeout_s": float("nan")}, "more than 0 s"),
+        ({"timeout_s": float("inf")}, "up to 86400 s"),
+        ({"timeout_s": 1e11}, "up to 86400 s"),
         ({"retries": -1}, "0 to 100"),
     ],
 )
@@ -280,8 +282,12 @@ def test_flips_outside_what_a_channel_can_do_are_refused():
     for ber in (-0.1, 0.51, float("nan")):
         with pytest.raises(InvalidRequest, match="0 to 0.5"):
             BitFlips(ber)
+    with pytest.raises(InvalidRequest, match="seed of the flips is -1"):
+        BitFlips(0.1, seed=-1)
 
 
-def test_an_unknown_host_is_unavailable(tiny):
-    with pytest.raises((Unavailable, ConfigError), match="edge.invalid:1"):
-        Device(tiny, "udp", "edge.invalid:1")
+@pytest.mark.parametrize("way", ["udp", "serial"])
+@pytest.mark.parametrize("host", ["edge.invalid", "a..b", "x" * 64])
+def test_an_unknown_host_is_unavailable(way, host, tiny):
+    with pytest.raises(Unavailable, match=f"{host}:1 cannot be reached"):
+        Device(tiny, way, f"{host}:1")
