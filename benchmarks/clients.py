@@ -159,7 +159,8 @@ def run(
 ) -> Load:
     """rate None: every client asks again as soon as it is answered. Else requests per second at random (Poisson) times,
     each by the client that is free for longest; where none is, the request waits, and its latency counts from the time
-    at which it should have been sent."""
+    at which it should have been sent. What has no answer at the end counts with the time that it waited, and as
+    unanswered."""
     start, used = time.perf_counter(), time.process_time()
     begin, end = start + warm_up_s, start + warm_up_s + seconds
     by_descriptor = {client.sock.fileno(): client for client in clients}
@@ -168,6 +169,7 @@ def run(
     for descriptor in by_descriptor:
         poll.register(descriptor, select.EPOLLIN)
     latencies: list[float] = []
+    answered = 0
     arrivals = _arrivals(start, end, rate, seed)
     sending: dict[Client, None] = {}
     free = deque(client for client in clients for _ in range(client.width))
@@ -194,16 +196,19 @@ def run(
             client = by_descriptor[descriptor]
             for _ in range(client.received()):
                 sent = under_way[client].popleft()
+                answered += now >= begin
                 if (now if rate is None else sent) >= begin:
                     latencies.append(now - sent)
                 free.append(client)
     poll.close()
     used = time.process_time() - used
-    if rate is not None:  # what is still waiting has waited at least so long
-        latencies += [end - sent for times in under_way.values() for sent in times if sent >= begin]
-        latencies += [end - sent for sent in (due, *arrivals) if begin <= sent < end]
+    waiting: list[float] = []
+    if rate is not None:  # it has waited at least so long
+        waiting = [end - sent for times in under_way.values() for sent in times if sent >= begin]
+        waiting += [end - sent for sent in (due, *arrivals) if begin <= sent < end]
     failed = sum(client.failed for client in clients)
-    return Load(len(latencies) / seconds, np.array(latencies), used / (time.perf_counter() - start), failed)
+    cpu_share = used / (time.perf_counter() - start)
+    return Load(answered / seconds, np.array(latencies + waiting), cpu_share, failed, len(waiting))
 
 
 def _arrivals(start: float, end: float, rate: float | None, seed: int) -> Iterator[float]:

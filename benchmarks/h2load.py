@@ -18,13 +18,15 @@ from semantic_codec.errors import ConfigError
 
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw. ``latencies_s``: of each answered request; ``cpu_share``: of one core, the generator's
-    own; ``failed``: requests that ended otherwise than asked for."""
+    """What a load generator saw. ``requests_per_s``: answers; ``latencies_s``: of each request of the time that was
+    measured, so far as it waited for those without an answer; ``cpu_share``: of one core, the generator's own;
+    ``failed``: requests that ended otherwise than asked for; ``unanswered``: in an open loop, without an answer at the end."""
 
     requests_per_s: float
     latencies_s: np.ndarray
     cpu_share: float
     failed: int
+    unanswered: int = 0
 
 
 def find() -> str:

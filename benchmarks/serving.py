@@ -50,7 +50,7 @@ LEAST_FRAMES, MOST_FRAMES = 150, 4000  # beyond what the edge takes for duplicat
 COLUMNS = (
     "server", "protocol", "bundle", "loop", "concurrency", "load_percent", "ber", "requests_per_s", "latency_p50_ms",
     "latency_p99_ms", "latency_p999_ms", "memory_mb", "server_cpu_percent", "load_cpu_percent", "others_cpu_percent",
-    "failed",
+    "failed", "unanswered",
 )  # fmt: skip
 
 
@@ -158,6 +158,7 @@ def figures(load: Load) -> dict[str, Any]:
         **dict(zip(("latency_p50_ms", "latency_p99_ms", "latency_p999_ms"), percentiles)),
         "load_cpu_percent": 100 * load.cpu_share,
         "failed": load.failed,
+        "unanswered": load.unanswered,
     }
 
 
