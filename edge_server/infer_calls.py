@@ -175,6 +175,7 @@ class StreamInfer(GrpcCall):
         self._jobs: set[Job | Group] = set()
         self._answers: list[bytes] = []  # that are to be sent
         self._unanswered = 0
+        self._over = False  # although the peer's window may still keep answers and the status from it
         self._owner = caller_name() or stream.connection.peer
         try:
             calls.enter_stream(self, self._owner)
@@ -182,7 +183,8 @@ class StreamInfer(GrpcCall):
             self.refuse(error)
 
     def look(self) -> None:
-        self._calls.turns.wait(self, self._read)
+        if not self._over:
+            self._calls.turns.wait(self, self._read)
 
     def _read(self, most: int) -> int:
         """Take up to ``most`` of the messages that there is room for, and return how many; end the call where it is
@@ -208,7 +210,7 @@ class StreamInfer(GrpcCall):
         return len(bodies)
 
     def _end_if_over(self) -> None:
-        if self._unanswered or self._answers or self.stream.closed:
+        if self._unanswered or self._answers or self._over:
             return
         if self._calls.draining:
             self._end_with(shutting_down())
@@ -223,6 +225,7 @@ class StreamInfer(GrpcCall):
         self._end_with(error)
 
     def cancelled(self) -> None:
+        self._over = True
         self._calls.leave_stream(self, self._owner)
         self._calls.turns.leave(self)
         now = self._calls.clock()
@@ -247,11 +250,13 @@ class StreamInfer(GrpcCall):
 
     def _answer(self) -> None:
         """Everything that ended since the last time, together."""
-        if self._answers and not self.stream.closed:
+        if self._over:
+            return
+        if self._answers:
             self.send(*self._answers)
             self._answers.clear()
         # Where room was what this stream waited for, or this was the last answer.
-        if (self._held or not self._unanswered) and not self.stream.closed:
+        if self._held or not self._unanswered:
             self.look()
 
     def _end_with(self, error: WeaklinkError) -> None:

@@ -288,15 +288,6 @@ async def test_streams_of_one_caller_are_bounded(bundle_root: Path):
         assert (await third.read()).codec == "toy"
 
 
-async def test_a_stream_whose_messages_make_the_door_fail_ends(bundle_root: Path, monkeypatch):
-    async with running(bundle_root, stream_limit=1) as (server, at), grpc_stub(at["grpc"]) as stub:
-        with monkeypatch.context() as broken:
-            broken.setattr(server._calls, "submit_all", lambda *given: 1 / 0)
-            error = await refused(stub.InferStream(iter([request()])).read())
-            assert error.code().name == "INTERNAL"
-        assert (await stub.InferStream(iter([request()])).read()).codec == "toy"
-
-
 async def test_the_servers_own_deadline(bundle_root: Path):
     """It passes while one request is computed and another waits: neither is answered, the second is not computed."""
     now = 100.0
