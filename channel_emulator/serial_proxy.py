@@ -87,9 +87,12 @@ class SerialProxy:
     ) -> None:
         """One direction of one line, until its sender closes it; then the other side is told."""
         timeline = Timeline(WAITING_PIECES)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._take(direction, device, reader, timeline))
-            both.create_task(self._give(timeline, writer))
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._take(direction, device, reader, timeline))
+                both.create_task(self._give(timeline, writer))
+        finally:
+            self.link.in_flight -= len(timeline)  # what a line that is cancelled leaves behind
 
     async def _take(self, direction: str, device: tuple, reader: asyncio.StreamReader, timeline: Timeline) -> None:
         clock = asyncio.get_running_loop().time
@@ -98,8 +101,8 @@ class SerialProxy:
             while data := await _read(reader):
                 for transmission in self.link.carry(direction, device, data, clock()):
                     latest = max(latest, transmission.time)
-                    self.link.in_flight += 1
                     await timeline.put(latest, transmission.data)
+                    self.link.in_flight += 1
         finally:
             timeline.close()
 

@@ -21,6 +21,10 @@ class Timeline:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
 
+    def __len__(self) -> int:
+        """How many items are inside."""
+        return len(self._heap)
+
     async def put(self, time: float, item: bytes) -> None:
         while len(self._heap) >= self._bound:
             self._room.clear()

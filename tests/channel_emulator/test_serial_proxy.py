@@ -147,6 +147,19 @@ async def test_stop_ends_lines_under_way(emulator, upstream):
     writer.close()
 
 
+async def test_a_line_that_ends_takes_what_was_on_its_way_with_it(emulator, upstream):
+    link = await create(emulator, upstream, [{"channel": "delay", "delay_ms": 60_000}])
+    _, writer = await asyncio.open_connection(link.settings.listen.host, link.settings.listen.port)
+    writer.write(DATA)
+    async with asyncio.timeout(10):
+        while sum(link.tallies["up"].frames.values()) < len(DATA) / 64:
+            await asyncio.sleep(0.005)
+    assert link.in_flight >= len(DATA) / 64
+    await emulator.delete("wire")
+    assert link.in_flight == 0
+    writer.close()
+
+
 async def test_a_port_that_is_taken_is_refused(emulator, upstream):
     with pytest.raises(AlreadyExists, match="is taken"):
         await create(emulator, upstream, listen=upstream.address)
