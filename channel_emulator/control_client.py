@@ -126,8 +126,8 @@ def print_link(link: dict) -> None:
         for channel in stats["channels"]:
             counts = ", ".join(f"{key} {_short(value)}" for key, value in channel.items() if key != "channel")
             print(f"    {channel['channel']}: {counts or 'nothing yet'}")
-    waiting, errors = link["stats"]["in_flight"], link["stats"]["send_errors"]
-    print(f"  devices: {len(link['devices'])},  on their way: {waiting},  sends that failed: {errors}")
+    devices, waiting, errors = (link["stats"][key] for key in ("devices", "in_flight", "send_errors"))
+    print(f"  devices: {devices},  on their way: {waiting},  sends that failed: {errors}")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -171,7 +171,10 @@ class Link:
         self.tallies[direction].frames["queue_full"] += 1
 
     def as_json(self) -> dict[str, object]:
-        """Settings as they were given, with the bound port; counts by direction, channel and device."""
+        """Settings as they were given, with the bound port; counts by direction, channel and device.
+
+        `devices` lists the latest `SHOWN_DEVICES` of those that the link remembers; `stats` counts them all.
+        """
         settings = self.settings
         answer: dict[str, object] = {
             "name": settings.name,
@@ -182,7 +185,11 @@ class Link:
             "up": [channel_settings(channel) for channel in settings.up],
             "down": [channel_settings(channel) for channel in settings.down],
         }
-        stats: dict[str, object] = {"in_flight": self.in_flight, "send_errors": self.send_errors}
+        stats: dict[str, object] = {
+            "devices": len(self.devices),
+            "in_flight": self.in_flight,
+            "send_errors": self.send_errors,
+        }
         for direction in DIRECTIONS:
             stats[direction] = self.tallies[direction].as_json() | {"channels": self._channels_json(direction)}
         answer["stats"] = stats

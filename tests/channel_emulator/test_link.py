@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from channel_emulator.chain import channel_rng
 from channel_emulator.channels import CHANNELS, create_channel
+from channel_emulator.control_client import print_link
 from channel_emulator.link import Link, bit_errors
 from channel_emulator.settings import parse_link
 from semantic_codec.errors import ConfigError
@@ -133,6 +134,16 @@ def test_only_the_latest_devices_are_remembered():
         carry(link, key, frames=1)
     assert [row["device"] for row in link.as_json()["devices"]] == ["d", "c", "a"]
     assert link.tallies["up"].frames["clean"] == 5
+
+
+def test_more_devices_are_counted_than_listed(capsys):
+    link = make_link([])
+    for number in range(150):
+        carry(link, f"camera{number}", 1)
+    shown = link.as_json()
+    assert (len(shown["devices"]), shown["devices"][0]["device"], shown["stats"]["devices"]) == (100, "camera149", 150)
+    print_link(shown)
+    assert "devices: 150," in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
