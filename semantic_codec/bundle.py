@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from semantic_codec.bitstream import payload_bytes
+from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import BundleError, NotFound
 
 SCHEMA_VERSION = 1
@@ -27,6 +28,7 @@ MAX_BUNDLE_BYTES = 8_000_000
 BUNDLES_VARIABLE = "WEAKLINK_BUNDLES"
 MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.safetensors", "card.md", "recording.npz"
 REFERENCE = "encoder.safetensors"
+TEMPERATURES = 0.01, 100.0
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
     "symbols": int, "bits_per_symbol": int, "levels": list, "ber_min": (int, float), "ber_max": (int, float),
@@ -134,13 +136,14 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
             raise _refuse(f"{name} is {raw.get(name)!r}", f"a value of type {kind}")
     try:
         tasks = tuple(Task(task["name"], tuple(map(str, task["classes"]))) for task in raw["tasks"])
-        levels = tuple(
-            Level(number, int(symbols), payload_bytes(int(symbols), raw["bits_per_symbol"]))
-            for number, symbols in enumerate(raw["levels"])
-        )
     except (KeyError, TypeError, ValueError) as error:
-        raise _refuse(f"tasks or levels cannot be read ({error!r})", "tasks: [{name, classes}], levels: [symbols, …]") from error
-    lengths = [level.symbols for level in levels]
+        raise _refuse(f"tasks cannot be read ({error!r})", "[{name, classes}]") from error
+    lengths = raw["levels"]
+    if not all(type(symbols) is int and symbols >= 1 for symbols in lengths):
+        raise _refuse(f"levels are {lengths}", f"ascending whole numbers of symbols from 1 on, the last {raw['symbols']}")
+    levels = tuple(
+        Level(number, symbols, payload_bytes(symbols, raw["bits_per_symbol"])) for number, symbols in enumerate(lengths)
+    )
     for problem, allowed in (
         (not 0 <= raw["codec_id"] <= 63 and f"codec_id is {raw['codec_id']}", "0 to 63"),
         (raw["version"] < 1 and f"version is {raw['version']}", "1 or more"),
@@ -156,6 +159,7 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
     ):  # fmt: skip
         if problem:
             raise _refuse(problem, allowed)
+    _check_calibration(raw["calibration"], len(levels))
     return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, twin_of=str(raw.get("twin_of", "")), raw=raw)
 
 
@@ -178,7 +182,10 @@ def load_bundle(folder: str | Path) -> Bundle:
         actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if actual != expected:
             raise _refuse(f"{name} has the SHA-256 {actual[:12]}…", f"{str(expected)[:12]}…, which {MANIFEST} names")
-    return Bundle(folder, manifest, (folder / (ENCODER if ENCODER in manifest.files else REFERENCE)).read_bytes())
+    bundle = Bundle(folder, manifest, (folder / (ENCODER if ENCODER in manifest.files else REFERENCE)).read_bytes())
+    if bundle.runs_on_devices:
+        _check_program(EncoderProgram.from_bytes(bundle.encoder_bin), manifest)
+    return bundle
 
 
 def bundle_roots() -> list[Path]:
@@ -222,6 +229,36 @@ def load_recording(bundle: Bundle) -> Recording:
     if recording.bitstreams.dtype != np.uint8 or recording.bitstreams.shape != expected:
         raise _refuse(f"bitstreams are {recording.bitstreams.dtype} {recording.bitstreams.shape}", f"uint8 {expected}")
     return recording
+
+
+def _check_calibration(calibration: dict[str, Any], levels: int) -> None:
+    """What ``calibration.Calibration`` relies on; a table may be absent, the floor too."""
+    floor, bers, table = calibration.get("floor", 0.0), calibration.get("ber", []), calibration.get("temperature", [])
+    if not _within(floor, 0, 1):
+        raise _refuse(f"calibration has the floor {floor!r}", "0 to 1")
+    if not isinstance(bers, list) or not all(_within(ber, 0, 0.5) for ber in bers) or bers != sorted(set(bers)):
+        raise _refuse(f"calibration has the BERs {bers!r}", "ascending numbers from 0 to 0.5")
+    rows = levels if bers else 0
+    fits = isinstance(table, list) and len(table) == rows and all(isinstance(row, list) and len(row) == len(bers) for row in table)
+    if not fits or not all(_within(value, *TEMPERATURES) for row in table for value in row):
+        raise _refuse(
+            f"calibration has the temperatures {table!r}",
+            f"{rows} rows, one per level, of {len(bers)} numbers, one per BER, from {TEMPERATURES[0]} to {TEMPERATURES[1]}",
+        )
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check_program(program: EncoderProgram, manifest: Manifest) -> None:
+    """The hash says that a file is the one that was exported; this, that it is this codec's."""
+    for name, of_program in (
+        ("height", program.height), ("width", program.width),
+        ("symbols", program.symbols), ("bits_per_symbol", program.bits_per_symbol),
+    ):  # fmt: skip
+        if of_program != getattr(manifest, name):
+            raise _refuse(f"{ENCODER} has {name} {of_program}", f"{getattr(manifest, name)}, as in {MANIFEST}")
 
 
 def _refuse(problem: str, allowed: str) -> BundleError:

@@ -22,6 +22,7 @@ from edge_server.server import EdgeServer
 from edge_server.settings import Settings
 from semantic_codec.bundle import Bundle, load_bundle
 from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
+from tests.device_client.tiny import random_program
 from weaklink.v1 import edge_pb2_grpc
 
 LEVELS = (16, 32, 64)  # symbols of 1 bit: 2, 4 and 8 bytes
@@ -37,7 +38,7 @@ def make_bundle(root: Path, name: str = "toy", version: int = 1, codec_id: int =
         head.weight.data *= 8  # else all classes are about as likely, and no two answers differ
     folder = root / name / str(version)
     folder.mkdir(parents=True)
-    (folder / "encoder.bin").write_bytes(f"{name} {version}".encode())
+    (folder / "encoder.bin").write_bytes(random_program(codec_id * 100 + version).to_bytes())
     weights = {key: tensor.to(torch.bfloat16) for key, tensor in network.state_dict().items()}
     safetensors.torch.save_file(weights, folder / "edge.safetensors")
     hashed = ("encoder.bin", "edge.safetensors")

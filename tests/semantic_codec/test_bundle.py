@@ -1,5 +1,7 @@
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from semantic_codec.bundle import Bundle, bundle_folders, find_bundle, load_bundle, load_recording
 from semantic_codec.calibration import Calibration
 from semantic_codec.encoder import IntegerEncoder
+from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import BundleError, NotFound
 
 
@@ -52,7 +55,11 @@ def test_an_unknown_name_lists_what_there_is():
         ({"version": 0}, "version is 0"),
         ({"levels": [32, 16, 64]}, r"levels are \[32, 16, 64\]"),
         ({"levels": [16, 32]}, "levels are"),
-        ({"tasks": [{"name": "label"}]}, "tasks or levels cannot be read"),
+        ({"levels": [-8, 32, 64]}, r"levels are \[-8, 32, 64\]; allowed: ascending whole numbers of symbols from 1 on"),
+        ({"levels": [0, 32, 64]}, "levels are"),
+        ({"levels": [16.9, 32, 64]}, "levels are"),
+        ({"levels": [True, 32, 64]}, "levels are"),
+        ({"tasks": [{"name": "label"}]}, "tasks cannot be read"),
         ({"ber_max": 0.7}, "BER range is 0.0 to 0.7"),
         ({"blind_ber": 0}, "blind_ber is 0"),
         ({"name": 5}, "name is 5"),
@@ -64,6 +71,44 @@ def test_a_wrong_manifest_is_refused_by_name(copy, changes, message):
     edit(copy, **changes)
     with pytest.raises(BundleError, match=message):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"floor": "0.1"}, "has the floor '0.1'; allowed: 0 to 1"),
+        ({"ber": [0.1, 0.0]}, r"has the BERs \[0.1, 0.0\]; allowed: ascending"),
+        ({"ber": [0.0, float("nan")]}, "has the BERs"),
+        ({"ber": []}, "has the temperatures"),
+        ({"temperature": []}, "allowed: 3 rows, one per level, of 2 numbers, one per BER"),
+        ({"temperature": [[1, 2], [3, 4]]}, "has the temperatures"),
+        ({"temperature": [[1, 2], [3, 4], [5]]}, "has the temperatures"),
+        ({"temperature": [[1, 2], [3, 4], [5, 0]]}, "numbers, one per BER, from 0.01 to 100.0"),
+        ({"temperature": [[1, 2], [3, 4], [5, None]]}, "has the temperatures"),
+    ],
+)
+def test_a_calibration_that_cannot_be_applied_is_refused(copy, changes, message):
+    edit(copy, calibration={"floor": 0.01, "ber": [0.0, 0.1], "temperature": [[1, 2], [3, 4], [5, 6]], **changes})
+    with pytest.raises(BundleError, match=message):
+        load_bundle(copy)
+
+
+def test_an_encoder_that_is_not_the_manifests_is_refused(copy):
+    program = EncoderProgram.from_bytes((copy / "encoder.bin").read_bytes())
+    last = program.layers[-1]
+    half = last.shape.outputs // 2
+    shape = replace(last.shape, outputs=half)
+    shorter = replace(last, shape=shape, weights=last.weights[:half], thresholds=last.thresholds[:half])
+    files = json.loads((copy / "bundle.json").read_text())["files"]
+    for data, message in (
+        (replace(program, layers=(*program.layers[:-1], shorter)).to_bytes(), "encoder.bin has symbols 32; allowed: 64, as in"),
+        (replace(program, height=7).to_bytes(), "encoder.bin has height 7; allowed: 8"),
+        (b"junk", "encoder.bin is damaged"),
+    ):
+        (copy / "encoder.bin").write_bytes(data)
+        edit(copy, files={**files, "encoder.bin": hashlib.sha256(data).hexdigest()})
+        with pytest.raises(BundleError, match=message):
+            load_bundle(copy)
 
 
 def test_a_wrong_hash_a_missing_file_and_broken_json_are_refused(copy):

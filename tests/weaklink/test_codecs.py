@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
 from semantic_codec.errors import NotFound
+from tests.device_client.tiny import random_program
 from weaklink.codecs import main
 
-ENCODER, EDGE = b"integers", b"weights"
+ENCODER, EDGE = replace(random_program(), width=6).to_bytes(), b"weights"
 MANIFEST = {
     "schema_version": 1, "name": "shapes", "version": 1, "codec_id": 9, "family": "weaklink",
     "tasks": [{"name": "shape", "classes": ["disc", "ring", "bar"]}], "height": 8, "width": 6,
@@ -36,7 +38,7 @@ def test_list_shows_each_bundle_and_writes_json(root, tmp_path, capsys):
     assert main(["--bundles", str(root), "--json", str(target)]) == 0
     heading, _, line = capsys.readouterr().out.splitlines()
     assert heading.startswith("codec")
-    assert line.split() == ["shapes", "1", "9", "shape", "3", "6x8", "4/8", "1200", "8", "no"]
+    assert line.split() == ["shapes", "1", "9", "shape", "3", "6x8", "4/8", "1200", str(len(ENCODER)), "no"]
     written = json.loads(target.read_text())["rows"]
     assert written[0]["payload_bytes"] == [4, 8] and written[0]["encoder_macs"] == 1200
 
