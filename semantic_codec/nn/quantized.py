@@ -29,6 +29,9 @@ from semantic_codec.encoder_format import (
 from semantic_codec.nn.centers import Centers
 from semantic_codec.nn.encoder import PIXEL_SCALE, EncoderConfig, FloatEncoder, layer_shapes, pixels, run_layers, with_copies
 
+# Of a bias in its integer form: leaves half of an accumulator for the weights' part.
+BIAS_LIMIT = ACCUMULATOR_LIMIT // 2
+
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
     """Round half up, gradient of the identity."""
@@ -137,6 +140,9 @@ class QuantizedEncoder(nn.Module):
         layers, scale_in, low = [], PIXEL_SCALE, -128
         for shape, layer in zip(self.shapes, self.layers):
             weight_scale = layer.weight_scale()
+            if not layer.last:
+                # The bias is a multiple of this scale: where next to none of a channel's input counts, it sets the scale.
+                weight_scale = torch.maximum(weight_scale, layer.bias.abs() / (scale_in * BIAS_LIMIT))
             weight = torch.floor(layer.weight / weight_scale[:, None, None, None] + 0.5).clamp(-127, 127)
             stored = weight.squeeze(1).permute(1, 2, 0) if shape.kind == DEPTHWISE else weight.permute(0, 2, 3, 1)
             stored = stored.numpy().astype(np.int8)

@@ -49,6 +49,19 @@ def test_exported_integers_keep_nearly_all_simulated_signs(trained):
     assert share_equal(symbols, binarize(quantized(images))) > 0.97
 
 
+@pytest.mark.parametrize("gain", [0.0, 1e-6, 1e-4, 1e-3])
+def test_a_channel_that_hardly_depends_on_its_input_is_exported(gain):
+    torch.manual_seed(0)
+    encoder = FloatEncoder(EncoderConfig(8, 8, 4, (BlockConfig("conv", 6, 1),), 2)).eval()
+    with torch.no_grad():
+        encoder.layers[0].norm.weight[0], encoder.layers[0].norm.bias[0] = gain, 0.5
+    images = torch.randint(0, 256, (64, 8, 8, 3), dtype=torch.uint8)
+    quantized = QuantizedEncoder.from_float(encoder, images)
+    program = EncoderProgram.from_bytes(quantized.export().to_bytes())
+    symbols = IntegerReference(program)(images).float() * 2 - 1
+    assert share_equal(symbols, binarize(quantized(images))) > 0.97
+
+
 def test_all_that_is_added_to_one_another_has_one_scale(trained):
     quantized = QuantizedEncoder.from_float(*trained)
     flagged = [index for index, shape in enumerate(quantized.shapes) if shape.flags & ADD_KEPT]
