@@ -72,16 +72,20 @@ function tiles(now) {
 }
 
 function accuracy(now) {
-  const choice = place("accuracy-task"), names = [];
-  for (const codec of now.codecs) for (const task of Object.keys(codec.tasks)) {
-    if (!names.includes(`${codec.name} ${task}`)) names.push(`${codec.name} ${task}`);
+  const choice = place("accuracy-task"), value = (codec, task) => JSON.stringify([codec, task]);  // names may have spaces
+  const values = [...new Set(now.codecs.flatMap((one) => Object.keys(one.tasks).map((task) => value(one.name, task))))];
+  if ([...choice.options].map((option) => option.value).join() !== values.join()) {
+    choice.replaceChildren(...values.map((one) => element("option", { value: one }, JSON.parse(one).join(" "))));
+    const judged = now.accuracy.filter((row) => values.includes(value(row.codec, row.task)));
+    const most = judged.sort((a, b) => b.judged - a.judged)[0];
+    if (most) choice.value = value(most.codec, most.task);
   }
-  if ([...choice.options].map((option) => option.value).join() !== names.join()) {
-    choice.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
-    const most = [...now.accuracy].sort((a, b) => b.judged - a.judged)[0];
-    if (most) choice.value = `${most.codec} ${most.task}`;
+  if (!values.length) {
+    place("accuracy-chart").replaceChildren();
+    put("accuracy-table", table([], []));
+    return;
   }
-  const [codec, task] = choice.value.split(" ");
+  const [codec, task] = JSON.parse(choice.value);
   const served = now.codecs.filter((one) => one.name === codec).at(-1);
   const rows = now.ber_buckets.map((bucket) => {
     const found = now.accuracy.find((row) => row.codec === codec && row.task === task && row.ber_bucket === bucket);
@@ -223,8 +227,11 @@ async function refresh() {
 }
 
 async function follow() {
-  await refresh();
-  setTimeout(follow, EVERY_MS);
+  try {
+    await refresh();
+  } finally {
+    setTimeout(follow, EVERY_MS);
+  }
 }
 
 place("accuracy-task").addEventListener("change", () => accuracy(history.at(-1)));

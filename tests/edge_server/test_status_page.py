@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.edge_server.browser import chromium, look, needs_browser
-from tests.edge_server.conftest import running
+from tests.edge_server.conftest import make_bundle, running
 from tests.edge_server.test_http_api import body, http
 
 PATIENCE_S = 30
@@ -52,6 +52,25 @@ async def test_the_page_is_live_readable_and_on_its_own(bundle_root: Path, brows
         await asyncio.to_thread(wait_for, browser, lambda: "3 since the start" in text(browser, "#tiles"))
         await asyncio.to_thread(narrow_and_dark, browser)
     await asyncio.to_thread(wait_for, browser, lambda: text(browser, "#state") == "the edge cannot be reached")
+
+
+@needs_browser
+async def test_the_page_follows_what_serves(tmp_path: Path, browser: webdriver.Chrome):
+    """Also where nothing does, and where the codec that was judged most does no more."""
+    make_bundle(tmp_path)
+    async with running(tmp_path) as (server, at), http(at["http"]) as client:
+        await ask(client, 1)
+        await asyncio.to_thread(browser.get, f"http://{at['http']}/")
+        shown = lambda: text(browser, "#accuracy-task option:checked")  # noqa: E731
+        await asyncio.to_thread(wait_for, browser, lambda: shown() == "toy shape")
+        await server.bundles.unload("toy")
+        await asyncio.to_thread(wait_for, browser, lambda: shown() == "" and text(browser, "#codecs-table") == "none yet")
+        make_bundle(tmp_path, "other one", codec_id=9)
+        await server.bundles.load("other one")
+        await asyncio.to_thread(wait_for, browser, lambda: shown() == "other one shape")
+        await asyncio.to_thread(wait_for, browser, lambda: "other one, shape" in text(browser, "#accuracy-table caption"))
+        log = await asyncio.to_thread(browser.get_log, "browser")
+        assert [entry["message"] for entry in log] == []
 
 
 def open_and_read(driver: webdriver.Chrome, address: str) -> None:
