@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
-from benchmarks import clients
+from benchmarks import clients, h2load
 from benchmarks.clients import GrpcClient, Http1Client
 from benchmarks.serving import Bench, kept_rows, main
 from benchmarks.serving_servers import Question, Server, questions, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
 
+NEEDS_H2LOAD = pytest.mark.skipif(
+    shutil.which("h2load") is None, reason="the load generator h2load (nghttp2-client) is not installed"
+)
 SMALL = ["--bundles", "digits", "--concurrency", "3", "--loads-percent", "50", "--seconds", "0.3", "--warm-up-s", "0.1"]
 
 
@@ -58,6 +64,27 @@ def test_calls_that_fail_are_counted(server: Server, bundle: Bundle):
         load = clients.run([client], 0.3, 0.0)
         client.sock.close()
         assert load.failed >= len(load.latencies_s) > 0
+
+
+@NEEDS_H2LOAD
+def test_failed_calls_do_not_hide_behind_a_warm_up():
+    """Of a server that fails every second call."""
+    numbers, answer = itertools.count(), b"right"
+
+    def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if next(numbers) % 2:
+            context.abort(grpc.StatusCode.INTERNAL, "wrong")
+        return answer
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    url, framed = f"http://127.0.0.1:{port}/test.Service/Call", b"\0\0\0\0\0"
+    load = h2load.run(url, framed, True, 2, seconds=0.5, warm_up_s=0.5, answer_bytes=5 + len(answer))
+    server.stop(None).wait(30)
+    assert len(load.latencies_s) > 10 and load.failed == pytest.approx(len(load.latencies_s) / 2, abs=2)
 
 
 def test_streams_and_frames(server: Server, bundle: Bundle):
@@ -107,7 +134,7 @@ def test_an_open_loop_counts_answers_and_not_what_was_asked_for():
     assert len(load.latencies_s) == 3 + load.unanswered > 10
 
 
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="the load generator h2load (nghttp2-client) is not installed")
+@NEEDS_H2LOAD
 def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture):
     file = tmp_path / "serving.json"
     earlier = {"server": "triton", "requests_per_s": 1.0}
