@@ -92,8 +92,9 @@ class Engine:
         for index, request in enumerate(batch):
             groups.setdefault((request.codec, request.version, request.revision), []).append(index)
         answers: dict[int, EngineAnswer] = {}
-        for key, members in groups.items():
-            answers.update(zip(members, self._codec(*key).infer([batch[index] for index in members])))
+        engines = [self._codec(*key) for key in groups]  # all at once: a network that only late requests need may go
+        for engine, members in zip(engines, groups.values()):
+            answers.update(zip(members, engine.infer([batch[index] for index in members])))
         return [answers[index] for index in range(len(batch))]
 
     def infer_arrays(

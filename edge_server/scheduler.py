@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,6 +15,8 @@ from edge_server.lanes import Lane
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
 LONG_BATCH_S = 0.003
+LATE_S = 0.1
+"""How much later than its deadline a request may end while no engine moves."""
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +59,8 @@ def form_batch(
 class Scheduler:
     """Runs batches on ``lanes``, one at a time on each, and hands every job to ``finish`` exactly once.
 
-    While a lane computes a batch, the event loop finishes the one before it. Belongs to the loop's thread.
+    While a lane computes a batch, the event loop finishes the one before it. What is late ends, also where a lane hangs
+    over it. Belongs to the loop's thread.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Scheduler:
         self._batch_s = self._expected_s = 0.0  # what the last batch took, and the shorter one of the last two
         self._computing: dict[Lane, list[Job | Group]] = {}
         self._tasks: list[asyncio.Task] = []
+        self._looking: asyncio.Task | None = None
 
     @property
     def depth(self) -> int:
@@ -92,7 +96,9 @@ class Scheduler:
         return self._limits.queue - (0 if self._draining else self._depth)
 
     def start(self) -> None:
-        self._tasks = [asyncio.get_running_loop().create_task(self._run(lane)) for lane in self._lanes]
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run(lane)) for lane in self._lanes]
+        self._looking = loop.create_task(self._look_for_late())
 
     def put(self, job: Job | Group) -> None:
         """QueueFull beyond the bound; Unavailable while draining."""
@@ -126,7 +132,9 @@ class Scheduler:
             await asyncio.wait(self._tasks, timeout=timeout)
         for task in self._tasks:
             task.cancel()
-        for job in [*chain.from_iterable(self._computing.values()), *self._queue]:
+        if self._looking is not None:
+            self._looking.cancel()
+        for job in [*self._under_way(), *self._queue]:
             job.error = shutting_down()
             self._finish(job)
         self._queue.clear()
@@ -166,12 +174,32 @@ class Scheduler:
         batch, given_up = form_batch(self._queue, now, self._limits, self._expected_s)
         for _ in range(len(batch) + len(given_up)):
             self._depth -= self._queue.popleft().images
-        for job in given_up:
-            job.error = deadline_passed()
-            self._finish(job)
+        self._end_late(given_up)
         for job in batch:
             job.started = now
         return batch
+
+    async def _look_for_late(self) -> None:
+        """Nobody else does while lanes hang or are gone."""
+        while True:
+            await asyncio.sleep(LATE_S)
+            now = self._clock()
+            computed = [job for job in self._under_way() if job.deadline <= now]
+            queued = [job for job in self._queue if job.deadline <= now]
+            if queued:
+                self._queue = deque(job for job in self._queue if job.deadline > now)
+                self._depth -= sum(job.images for job in queued)
+                self._work.set()  # for lanes that wait for the last of them to stop
+            self._end_late(computed + queued)
+
+    def _under_way(self) -> list[Job | Group]:
+        """What lanes compute and has not ended."""
+        return [job for job in chain.from_iterable(self._computing.values()) if job.error is None]
+
+    def _end_late(self, jobs: Iterable[Job | Group]) -> None:
+        for job in jobs:
+            job.error = deadline_passed()
+            self._finish(job)
 
     async def _outcome(
         self, batch: list[Job | Group], running: asyncio.Future
@@ -199,6 +227,8 @@ class Scheduler:
         now = self._clock()
         failed = isinstance(answers, WeaklinkError)
         for index, job in enumerate(batch):
+            if job.error is not None:  # late, and told so
+                continue
             job.finished = now
             if failed:
                 job.error = answers

@@ -99,6 +99,24 @@ def test_codecs_and_versions_share_a_batch(bundle_root: Path, tmp_path: Path):
         engine.infer([replace(request(bytes(8)), codec="none")])
 
 
+def test_a_batch_keeps_the_networks_that_it_began_with(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    engine = Engine([bundle])
+    engine.add(bundle, 1)
+    first = engine._codec("toy", 2)
+    infer = first.infer
+
+    def remove_the_other(requests):
+        engine.remove("toy", 2, 1)
+        return infer(requests)
+
+    monkeypatch.setattr(first, "infer", remove_the_other)
+    batch = [EngineRequest("toy", 2, 2, bytes(8), 0.01, revision=revision) for revision in (0, 1)]
+    one, other = engine.infer(batch)
+    assert one.tasks == other.tasks
+    with pytest.raises(NotFound):
+        engine.infer(batch[1:])
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path):
     folder = make_bundle(tmp_path, edge={"width": 48})
     with pytest.raises(BundleError, match="does not fit the manifest"):

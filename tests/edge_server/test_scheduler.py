@@ -153,6 +153,37 @@ async def test_deadlines_hold_before_and_behind_the_engine():
         assert it.engine.batches == [1, 1]
 
 
+async def test_deadlines_hold_while_the_engine_hangs():
+    async with rig() as it:
+        it.engine.free.clear()
+        inside, queued, patient = make_job(deadline=1.0), make_job(deadline=1.0), make_job()
+        it.scheduler.put(inside)
+        await it.until_batches(1)
+        it.scheduler.put(patient)
+        it.scheduler.put(queued)
+        it.clock.now = 1.0
+        await it.until_ended(2)
+        assert it.ended == [inside, queued] and all(isinstance(job.error, DeadlineExceeded) for job in it.ended)
+        assert it.scheduler.depth == 1
+        it.engine.free.set()
+        await it.until_ended(3)
+        assert it.ended[2:] == [patient] and patient.answer is not None
+
+
+async def test_drain_ends_once_all_that_a_lost_lane_left_is_late():
+    clock, ended = FakeClock(), []
+    with ThreadPoolExecutor(1) as executor:
+        lane = LocalLane(FakeEngine().infer, executor)
+        lane.alive = False
+        scheduler = Scheduler([lane], ended.append, LIMITS, clock, lambda size: None)
+        scheduler.start()
+        scheduler.put(make_job(deadline=1.0))
+        clock.now = 1.0
+        async with asyncio.timeout(30):
+            await scheduler.drain(1000)
+        assert [type(job.error) for job in ended] == [DeadlineExceeded]
+
+
 async def test_a_failing_engine_fails_its_batch_and_nothing_else():
     async with rig() as it:
         it.engine.error = RuntimeError("no such operator")
