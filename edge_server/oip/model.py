@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_server.inference import MAX_NAME
 from edge_server.jobs import Call, Job
+from edge_server.oip.tensors import LIMIT
 from edge_server.repository import ServedCodec
 from semantic_codec.errors import InvalidRequest, NotFound
 
@@ -251,7 +252,7 @@ def _column(request: InferRequest, name: str, datatype: str, count: int) -> list
 
 def _scalar(name: str, datatype: str, value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if datatype == "FP32" and (whole or isinstance(value, float)):
+    if datatype == "FP32" and (isinstance(value, float) or (whole and abs(value) < LIMIT)):
         return float(value)
     if datatype == "INT64" and whole and 0 <= value < 1 << 32:
         return value

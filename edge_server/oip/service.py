@@ -25,6 +25,7 @@ from edge_server.oip.model import (
     to_version,
 )
 from edge_server.oip.statistics import statistics
+from edge_server.oip.tensors import LIMIT
 from edge_server.repository import Repository, ServedCodec
 from semantic_codec.errors import InvalidRequest, NotFound, PermissionDenied, WeaklinkError
 
@@ -163,9 +164,9 @@ class OpenInference:
     def _deadline(self, request: InferRequest, remaining: float | None) -> float | None:
         timeout = request.parameters.get(TIMEOUT)
         if timeout is not None:
-            if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 1:
+            if not isinstance(timeout, int) or isinstance(timeout, bool) or not 0 < timeout < LIMIT:
                 raise InvalidRequest(
-                    f"timeout is {str(timeout)[:40]!r}", allowed="microseconds, 1 or more", fix="leave it out for none"
+                    f"timeout is {str(timeout)[:40]!r}", allowed="microseconds, 1 to 2**63 - 1", fix="leave it out for none"
                 )
             remaining = min(timeout / 1e6, remaining if remaining is not None else float("inf"))
         return None if remaining is None else self._clock() + remaining

@@ -29,6 +29,7 @@ DTYPES = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
 }
+LIMIT = 1 << 63  # of whole numbers, as in gRPC: no float holds some of JSON's, and Python writes not all products of them
 _LENGTH = struct.Struct("<I")
 
 
@@ -92,10 +93,10 @@ def _dtype(name: str, datatype: str) -> np.dtype:
 
 
 def _count(name: str, shape: Sequence[int]) -> int:
-    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in shape) or len(shape) > 8:
+    if len(shape) > 8 or not all(type(size) is int and 0 < size < LIMIT for size in shape):
         raise InvalidRequest(
             f"input {name!r} has the shape {str(list(shape))[:80]}",
-            allowed="up to 8 whole numbers, 1 or more",
+            allowed="up to 8 whole numbers, 1 to 2**63 - 1",
             fix="send the tensor's own shape",
         )
     return math.prod(shape)

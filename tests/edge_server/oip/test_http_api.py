@@ -1,0 +1,33 @@
+"""What no client library sends, over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.edge_server.conftest import running, sample
+
+BITSTREAM = {"name": "bitstream", "datatype": "UINT8", "shape": [1, 8], "data": list(range(8))}
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"parameters": {"ber_estimate": HUGE}}, "ber_estimate is '1000"),
+        ({"parameters": {"ber_estimate": -HUGE}}, "ber_estimate is '-1000"),
+        ({"parameters": {"timeout": HUGE}}, "timeout is '1000"),
+        ({"inputs": [BITSTREAM | {"shape": [10**4000] * 8}]}, "input 'bitstream' has the shape [1000"),
+        ({"inputs": [BITSTREAM | {"datatype": "FP32", "data": [HUGE] * 8}]}, "too large to convert to float"),
+    ],
+)
+async def test_numbers_too_large_are_refused_and_counted(bundle_root: Path, request_: dict[str, Any], told: str):
+    async with running(bundle_root) as (server, at):
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            answer = await client.post("/v2/models/toy/infer", json={"inputs": [BITSTREAM]} | request_)
+        assert answer.status_code == 400 and told in answer.json()["error"]
+        counted = {"transport": "oip-http", "codec": "unknown", "outcome": "invalid_request"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
