@@ -57,7 +57,7 @@ class SequenceFile:
 
     def _locked(self) -> int | None:
         try:
-            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error.strerror) from error
         if fcntl is not None:
@@ -90,11 +90,12 @@ class SequenceFile:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            if fcntl is not None:  # a Unix: elsewhere folders cannot be opened
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
         except OSError as error:
             raise self._unusable(error.strerror) from error
         self._reserved = first_free

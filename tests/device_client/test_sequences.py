@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_a_disk_that_cannot_be_written_hands_out_nothing(tmp_path: Path, monkeyp
 
 def _fail(_):
     raise OSError(28, "No space left on device")
+
+
+def test_a_system_that_is_no_unix_hands_out_the_same(tmp_path: Path, monkeypatch):
+    real_open = os.open
+
+    def open_file(path, *flags):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, *flags)
+
+    monkeypatch.setattr(sequences, "fcntl", None)
+    monkeypatch.setattr(os, "open", open_file)
+    monkeypatch.delattr(os, "O_CLOEXEC")
+    for first in (0, 4):
+        file = SequenceFile(tmp_path / "sequence", block=4)
+        assert [file.take(), file.take()] == [first, first + 1]
+        file.close()
 
 
 def test_refused_at_construction(tmp_path: Path):
