@@ -198,7 +198,7 @@ def _read_layer(reader: _Reader, bits: int, last: bool) -> IntegerLayer:
     if last:
         thresholds = reader.array("<i4", (shape.outputs, (1 << bits) - 1))
         index_map = reader.array(np.uint8, (1 << bits,))
-        if sorted(index_map) != list(range(1 << bits)) or (np.diff(thresholds, axis=1) < 0).any():
+        if sorted(index_map) != list(range(1 << bits)) or (thresholds[:, 1:] < thresholds[:, :-1]).any():
             raise _broken("thresholds or index map out of order", "ascending thresholds and a permutation")
         return IntegerLayer(shape, weights, thresholds=thresholds, index_map=index_map)
     bias = reader.array("<i4", (shape.outputs,))

@@ -154,6 +154,19 @@ def test_an_accumulator_that_could_pass_2_to_24_is_refused():
         EncoderProgram.from_bytes(EncoderProgram(8, 8, 1, (layer, latent)).to_bytes())
 
 
+def test_order_of_thresholds_over_the_whole_range():
+    def program(*thresholds: int) -> bytes:
+        shape = LayerShape(FULL, 1, 1, 0, 3, 1)
+        layer = IntegerLayer(shape, np.ones(shape.weight_shape, np.int8), thresholds=np.array([thresholds], np.int32),
+                             index_map=np.arange(4, dtype=np.uint8))  # fmt: skip
+        return EncoderProgram(1, 1, 2, (layer,)).to_bytes()
+
+    low, high = -(2**31), 2**31 - 1
+    assert EncoderProgram.from_bytes(program(low, 0, high)).layers[0].thresholds.tolist() == [[low, 0, high]]
+    with pytest.raises(BundleError, match="out of order"):
+        EncoderProgram.from_bytes(program(high, low, low + 1))
+
+
 def test_fixed_point_keeps_products_below_2_to_30_and_close_to_the_factor():
     factor, peak = np.array([1e-4, 3e-3, 0.9]), np.array([2**21, 2**16, 2**12])
     multiplier, shift = fixed_point(factor, peak)
