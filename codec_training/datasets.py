@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.image import opened_to_rgb
 
 DATA_VARIABLE = "WEAKLINK_DATA"
 
@@ -186,7 +187,7 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> Split:
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() not in Image.registered_extensions():
                 continue
-            image = np.asarray(Image.open(path).convert("RGB"))
+            image = opened_to_rgb(Image.open(path), str(path))
             if images and image.shape != images[0].shape:
                 raise ConfigError(
                     f"{path} is {image.shape[1]}x{image.shape[0]}",

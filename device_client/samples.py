@@ -11,6 +11,7 @@ from device_client.device import Sample
 from device_client.fit import fit
 from semantic_codec.bundle import Bundle, load_recording
 from semantic_codec.errors import ConfigError, InvalidRequest, NotFound
+from semantic_codec.image import opened_to_rgb
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -54,7 +55,7 @@ def read_image(path: Path) -> np.ndarray:
     image = _pillow()
     try:
         with image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
+            return opened_to_rgb(opened, str(path))
     except (OSError, ValueError, image.DecompressionBombError) as error:
         raise InvalidRequest(
             f"{path} cannot be read as an image ({error})", allowed="PNG, JPEG, WebP, BMP …", fix="check the file"

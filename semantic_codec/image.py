@@ -1,10 +1,15 @@
-"""Camera formats in integers, the same on every implementation: RGB565 to RGB, and resizing."""
+"""Camera formats in integers, the same on every implementation: RGB565 to RGB, and resizing. Image files to RGB."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semantic_codec.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def rgb565_to_rgb(pixels: np.ndarray) -> np.ndarray:
@@ -14,6 +19,17 @@ def rgb565_to_rgb(pixels: np.ndarray) -> np.ndarray:
     red, green, blue = pixels >> 11, pixels >> 5 & 63, pixels & 31
     wide = [red << 3 | red >> 2, green << 2 | green >> 4, blue << 3 | blue >> 2]
     return np.stack(wide, axis=-1).astype(np.uint8)
+
+
+def opened_to_rgb(image: Image, name: str) -> np.ndarray:
+    """What Pillow opened as uint8 (h, w, 3). :class:`InvalidRequest`, which calls it ``name``: not of 8 bits a channel."""
+    if image.mode[0] in "IF":  # Pillow would clip these at 255
+        raise InvalidRequest(
+            f"{name} has deep pixels (mode {image.mode})",
+            allowed="8 bits per channel",
+            fix="convert it to 8 bits: which values become black and white only you know",
+        )
+    return np.asarray(image.convert("RGB"))
 
 
 def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:

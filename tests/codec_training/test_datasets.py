@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from codec_training.datasets import Split, data_folder, hold_out, load_dataset
-from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.errors import ConfigError, InvalidRequest, NotFound
 
 
 def test_digits_are_split_once_and_for_all():
@@ -51,6 +51,9 @@ def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
     save(tmp_path / "two" / "cat" / "0.png", 0)
     save(tmp_path / "two" / "dog" / "0.png", 0, size=(7, 5))
     with pytest.raises(ConfigError, match="0.png is 7x5; allowed: 6x5"):
+        load_dataset(f"folder:{tmp_path / 'two'}")
+    Image.fromarray(np.full((5, 6), 20_000, np.uint16)).save(tmp_path / "two" / "dog" / "0.png")
+    with pytest.raises(InvalidRequest, match="0.png has deep pixels"):
         load_dataset(f"folder:{tmp_path / 'two'}")
     with pytest.raises(ConfigError, match="unknown data set 'mnist'"):
         load_dataset("mnist")

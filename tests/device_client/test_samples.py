@@ -56,6 +56,13 @@ def test_what_is_missing_or_no_image_is_named(tiny, tmp_path):
         list(image_samples([tmp_path / "broken.png"], tiny))
 
 
+@pytest.mark.parametrize(("file", "dtype"), [("grey.png", np.uint16), ("grey.tif", np.int32), ("grey.tif", np.float32)])
+def test_deep_pixels_are_refused_not_clipped(tiny, tmp_path, file, dtype):
+    Image.fromarray((np.arange(64).reshape(8, 8) * 1000).astype(dtype)).save(tmp_path / file)
+    with pytest.raises(InvalidRequest, match=rf"{file} has deep pixels \(mode [IF].*allowed: 8 bits per channel"):
+        list(image_samples([tmp_path / file], tiny))
+
+
 def test_a_codec_without_recording_says_so(tiny, tmp_path):
     copy = tmp_path / "tiny" / "1"
     shutil.copytree(tiny.folder, copy)
