@@ -187,7 +187,8 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> Split:
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() not in Image.registered_extensions():
                 continue
-            image = opened_to_rgb(Image.open(path), str(path))
+            with Image.open(path) as opened:
+                image = opened_to_rgb(opened, str(path))
             if images and image.shape != images[0].shape:
                 raise ConfigError(
                     f"{path} is {image.shape[1]}x{image.shape[0]}",
