@@ -251,6 +251,9 @@ class Gateway:
         if result.codec is None or key is None:
             self.count(result.outcome if result.codec is None else "unknown_device")
             return False
+        if result.key != key:  # replaced since the frame was read: the new key's window is for its own sequences
+            self.count("bad_mac")
+            return False
         if not self._replay.accept(header.device, key.key_id, header.sequence):
             self.count("replayed")
             return False
@@ -319,7 +322,7 @@ _Taken = dict[tuple, tuple[WireCodec, list[tuple]]]
 
 def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, taken: _Taken) -> None:
     """Add an accepted frame to those of its kind, once its pilot has told of the link."""
-    _, header, codec, payload, erased, pilot_bits, pilot_errors = result
+    _, header, codec, payload, erased, pilot_bits, pilot_errors, _ = result
     ber = state.evidence().update(pilot_errors, pilot_bits)
     kind = id(codec), header.level, erased
     frames = taken.get(kind)

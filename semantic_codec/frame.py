@@ -34,7 +34,7 @@ from semantic_codec.header import (
 from semantic_codec.header_code import HeaderCode, open_code
 from semantic_codec.information_sets import NearDecoder
 from semantic_codec.interleave import spread_layout
-from semantic_codec.keyed import KeyedHeader
+from semantic_codec.keyed import DeviceKey, KeyedHeader
 
 HEADER_BYTES = 18
 HEADER_BITS = 8 * HEADER_BYTES
@@ -79,7 +79,7 @@ class FrameResult(NamedTuple):
     header: None where none was read. codec: None unless the check held. payload: None unless ok; it is that of the
     whole level in order of importance. erased: (first bit, count) ranges of the payload that did not arrive and read 0.
     pilot_bits, pilot_errors: header bits that arrived, and those among them that the decoder turned over; 0 of 0 where
-    no header was read.
+    no header was read. key: in keyed mode the one that the check held with.
     """
 
     outcome: str
@@ -89,6 +89,7 @@ class FrameResult(NamedTuple):
     erased: tuple[tuple[int, int], ...] = ()
     pilot_bits: int = 0
     pilot_errors: int = 0
+    key: DeviceKey | None = None
 
 
 class Kind(NamedTuple):
@@ -271,11 +272,11 @@ class FrameReader:
                 if np.isinf(share[row, candidate]):
                     break
                 block = blocks[row, rank].tobytes()
-                codec = self._matching(block)
+                codec, key = self._matching(block)
                 if codec is not None:
                     source = received[sources[candidate]]
                     errors = source.errors(row, self._code, block)
-                    results[index] = self._result(source, row, self._unpack(block), codec, errors)
+                    results[index] = self._result(source, row, self._unpack(block), codec, key, errors)
                     break
 
     def _diagnose(
@@ -307,7 +308,7 @@ class FrameReader:
 
     def _judge(self, format: Format, block: bytes, payload: bytes, errors: int) -> FrameResult:
         """The result of a whole frame whose header is known for certain, good or not."""
-        header, codec = self._unpack(block), self._matching(block)
+        header, (codec, key) = self._unpack(block), self._matching(block)
         if header.version != self.mode.version:
             outcome = "unknown_version"
         elif header.codec not in self._codecs:
@@ -319,30 +320,34 @@ class FrameReader:
         elif codec.payload_bytes[header.level] != format.payload_bytes:
             outcome = "bad_length"
         else:
-            payload = self._open(payload, header, ())
-            return FrameResult("ok", header, codec, payload, (), format.header_bits, errors)
-        return FrameResult(outcome, header, codec, pilot_bits=format.header_bits, pilot_errors=errors)
+            payload = self._open(payload, header, key, ())
+            return FrameResult("ok", header, codec, payload, (), format.header_bits, errors, key)
+        return FrameResult(outcome, header, codec, None, (), format.header_bits, errors, key)
 
-    def _result(self, received: Received, row: int, header: Any, codec: WireCodec, errors: int) -> FrameResult:
-        payload = self._open(received.payload[row].tobytes(), header, received.erased)
-        return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors)
+    def _result(
+        self, received: Received, row: int, header: Any, codec: WireCodec, key: DeviceKey | None, errors: int
+    ) -> FrameResult:
+        payload = self._open(received.payload[row].tobytes(), header, key, received.erased)
+        return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors, key)
 
     def _unpack(self, block: bytes) -> Any:
         """The header in a decoded block."""
         return unpack_header(block)
 
-    def _matching(self, block: bytes) -> WireCodec | None:
-        """The codec that a header's check fits."""
+    def _matching(self, block: bytes) -> tuple[WireCodec | None, DeviceKey | None]:
+        """The codec that a header's check fits, and in keyed mode the key that it fits, too."""
         for codec, start in self._codecs.get(block[0] & 63, ()):
             if check_holds(block, start):
-                return codec
-        return None
+                return codec, None
+        return None, None
 
     def _mismatch(self, header: Any) -> str:
         """The outcome of a header of a known codec whose check fails."""
         return "encoder_mismatch"
 
-    def _open(self, payload: bytes, header: Any, erased: tuple[tuple[int, int], ...]) -> bytes:
+    def _open(
+        self, payload: bytes, header: Any, key: DeviceKey | None, erased: tuple[tuple[int, int], ...]
+    ) -> bytes:
         """The payload as the device meant it."""
         return payload
 

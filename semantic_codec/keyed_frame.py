@@ -74,7 +74,7 @@ class KeyedFrameReader(FrameReader):
     It knows nothing of sequences: whether a frame is a replay is for the caller to find out.
 
     Args:
-        keys: by device number; looked up at every frame, so it may change between calls.
+        keys: by device number; looked up once for every header, so it may change meanwhile: a result names its key.
     """
 
     mode = KEYED
@@ -93,23 +93,22 @@ class KeyedFrameReader(FrameReader):
     def _unpack(self, block: bytes) -> KeyedHeader:
         return unpack_keyed_header(block)
 
-    def _matching(self, block: bytes) -> WireCodec | None:
+    def _matching(self, block: bytes) -> tuple[WireCodec | None, DeviceKey | None]:
         codecs = self._codecs.get(block[0] & 63, ())
         key = self._keys.get(unpack_keyed_header(block).device) if codecs else None
         if key is not None:
             fields, mac = block[:FIELD_BYTES], block[FIELD_BYTES:]
             for codec, _ in codecs:
                 if compare_digest(mac, key.mac(FRAME + codec.encoder_hash + fields)):
-                    return codec
-        return None
+                    return codec, key
+        return None, None
 
     def _mismatch(self, header: KeyedHeader) -> str:
         return "bad_mac" if header.device in self._keys else "unknown_device"
 
-    def _open(self, payload: bytes, header: KeyedHeader, erased: tuple[tuple[int, int], ...]) -> bytes:
-        key = self._keys.get(header.device)
-        if key is None:
-            return payload  # taken away since the MAC was compared; the caller finds that out, too
+    def _open(
+        self, payload: bytes, header: KeyedHeader, key: DeviceKey, erased: tuple[tuple[int, int], ...]
+    ) -> bytes:
         opened = xor(payload, key.keystream(FRAME, header.device, header.sequence, len(payload)))
         return _without(opened, erased) if erased else opened
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from edge_server import server as edge
+from edge_server.gateway import Readers
 from semantic_codec.bundle import Bundle
 from semantic_codec.errors import ConfigError
+from semantic_codec.frame import FrameResult
 from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import encode_keyed_frame
 from semantic_codec.keyed_reply import KEYED_REPLY_BYTES, read_keyed_reply
 from semantic_codec.reply import Refusal, ReplyStatus, read_reply
-from tests.edge_server.conftest import LEVELS, grpc_stub, running, sample
+from tests.edge_server.conftest import LEVELS, grpc_stub, running, sample, until
 from tests.edge_server.test_gateway import PAYLOAD, counted, flipped, frame, radio
 from tests.semantic_codec.test_key_file import ONE, TWO, secret
 from weaklink.v1 import edge_pb2
@@ -141,6 +144,31 @@ async def test_new_keys_take_effect_without_a_restart(bundle_root: Path, bundle:
         await counted(server, "bad_mac")
         device.send(keyed(bundle, 0, key=other))
         assert read_keyed_reply(await device.reply(), 7, other).sequence == 0, "a new key counts from 0"
+
+
+async def test_a_frame_of_a_key_replaced_meanwhile_takes_no_sequence_of_the_new_one(
+    bundle_root: Path, bundle: Bundle, keys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(edge, "KEEPING_S", 0.02)
+    search, is_read, goes_on = Readers.search, threading.Event(), threading.Event()
+
+    def slow_search(readers: Readers, frames: list[bytes]) -> list[FrameResult]:
+        results = search(readers, frames)
+        is_read.set()
+        assert goes_on.wait(30)
+        return results
+
+    monkeypatch.setattr(Readers, "search", slow_search)
+    other = DeviceKey.from_hex(TWO)
+    async with running(bundle_root, keys=keys) as (server, at), radio(at["udp"]) as device:
+        device.send(flipped(keyed(bundle, 500), 0.08))
+        assert await asyncio.to_thread(is_read.wait, 30)
+        secret(keys, f'7 = "{TWO}"\n')
+        await until(lambda: sample(server, "weaklink_reloads_total", file="keys", outcome="ok") == 1)
+        goes_on.set()
+        await counted(server, "bad_mac")
+        device.send(keyed(bundle, 0, key=other))
+        assert read_keyed_reply(await device.reply(), 7, other).sequence == 0
 
 
 async def test_a_keys_file_that_others_may_read_ends_the_start(bundle_root: Path, keys: Path):
