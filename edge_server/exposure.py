@@ -13,19 +13,26 @@ log = logging.getLogger(__name__)
 
 
 def check_exposure(settings: Settings) -> None:
-    """ConfigError: a port that is reached from other machines would serve anybody, and `insecure` is not set; or
-    only a part of what TLS needs is given."""
+    """ConfigError: a port that is reached from other machines would serve anybody, and `insecure` is not set;
+    only a part of what TLS needs is given; or a port takes frames of which none would be read."""
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise _half("--tls-key" if settings.tls_key is None else "--tls-certificate")
     if settings.tls_client_ca is not None and settings.tls_certificate is None:
         raise _half("--tls-certificate and --tls-key")
+    takes_frames = settings.udp_port is not None or settings.serial_port is not None
+    if takes_frames and settings.keys is None and not settings.reads_open_frames:
+        raise ConfigError(
+            "a port takes raw frames, but without --keys --open-frames false has none of them read",
+            allowed="frames with a key, frames without one, or no port for them",
+            fix="add --keys, leave --open-frames out, or give --udp-port none and no --serial-port",
+        )
     if settings.insecure or is_loopback(settings.host):
         return
     open_doors, fixes = [], []
     if settings.tokens is None and settings.tls_client_ca is None:
         open_doors.append("gRPC and HTTP, which know nobody")
         fixes.append("--tokens or --tls-client-ca")
-    if settings.reads_open_frames and (settings.udp_port is not None or settings.serial_port is not None):
+    if settings.reads_open_frames and takes_frames:
         open_doors.append("raw frames without a key")
         fixes.append("--keys, without --open-frames true" if settings.keys is None else "--open-frames false")
     if open_doors:

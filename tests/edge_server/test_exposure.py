@@ -30,7 +30,7 @@ NO_FRAMES = {"udp_port": "none"}
         (TOKENS | KEYS, ()),
         (CLIENTS | KEYS, ()),
         (TOKENS | NO_FRAMES, ()),
-        (TOKENS | {"open_frames": False}, ()),
+        (TOKENS | NO_FRAMES | {"open_frames": False}, ()),
         ({"insecure": True}, ()),
         ({"host": "127.0.0.1"}, ()),
         ({"host": "localhost"}, ()),
@@ -63,6 +63,12 @@ def test_tokens_in_the_clear_are_warned_of(caplog: pytest.LogCaptureFixture):
 def test_half_of_tls_is_refused_on_loopback_too(settings: dict):
     with pytest.raises(ConfigError, match="TLS is set up without"):
         check_exposure(Settings(**settings))
+
+
+@pytest.mark.parametrize("ports", [{}, NO_FRAMES | {"serial_port": 0}])
+def test_a_port_for_frames_of_which_none_is_read_is_refused(ports: dict):
+    with pytest.raises(ConfigError, match="none of them read"):
+        check_exposure(Settings(open_frames=False, **ports))
 
 
 @pytest.mark.parametrize(
