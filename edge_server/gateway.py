@@ -290,14 +290,16 @@ class Gateway:
             self.end(group.images)
 
     def _answer_each(self, group: Group) -> None:
-        """A frame names one codec; its reply has room for the first task only."""
+        """A frame names one codec; its reply has room for the first task only, and not for every class that one may have."""
         advised = group.served.advice.level
         best = next(iter(group.answer.tasks.values()))
         columns = zip(group.items, group.sequences, best, map(advised, group.bers))
         for asked, sequence, (index, confidence), level in columns:
             confidence = confidence if confidence < 1.0 else 1.0
             _, device, key, _ = asked
-            if key is None and index < CLASSES:
+            if index >= CLASSES:
+                _reply(asked, Reply(sequence, Refusal.OTHER, status=ReplyStatus.REFUSED))
+            elif key is None:
                 _reply_open(asked, pack_reply(device, sequence, index, confidence, level))
             else:
                 _reply(asked, Reply(sequence, index, confidence, level))

@@ -22,6 +22,7 @@ from edge_server.scheduler import Limits, Scheduler
 from semantic_codec.bundle import load_bundle
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
+from semantic_codec.reply import CLASSES, Refusal, ReplyStatus, read_reply
 from tests.edge_server.conftest import LEVELS
 from tests.semantic_codec.test_frame import flipped
 
@@ -112,3 +113,17 @@ def test_frames_taken_together_end_as_they_do_one_by_one(bundle_root: Path, turn
             assert together.state() == singly.state()
 
     asyncio.run(compare())
+
+
+async def test_a_class_that_a_reply_has_no_room_for_costs_no_other_frame_its_reply(bundle_root: Path):
+    encoder_hash = load_bundle(bundle_root / "toy" / "2").encoder_hash
+    rig = Rig(bundle_root, Limits(1000, 64), {})
+    frames = [encode_frame(Header(5, 0, device, 1), bytes(LEVELS[0] // 8), encoder_hash) for device in range(3)]
+    rig.gateway.handle_whole(rig.readers.read_whole(frames), rig.sources)
+    batch = rig.scheduler._take()
+    best = [(3, 0.9), (CLASSES, 0.9), (CLASSES - 1, 0.9)]
+    rig.scheduler._deliver(batch, [EngineAnswer({task: best for task in batch[0].served.task_names}, 0.001, 0.002)])
+    replies = [read_reply(data, device) for device, data in rig.sent]
+    assert [(reply.status, reply.class_index) for reply in replies] == [
+        (ReplyStatus.ANSWERED, 3), (ReplyStatus.REFUSED, Refusal.OTHER), (ReplyStatus.ANSWERED, CLASSES - 1),
+    ]  # fmt: skip
