@@ -34,6 +34,7 @@ _REFUSALS = {
     "encoder_mismatch": Refusal.ENCODER_MISMATCH,
     "bad_length": Refusal.BAD_LENGTH,
 }
+MOST_WAITING = 8  # sources that the reply to a frame under way is sent to besides its own: repetitions cost no more
 _DEVICE, _SEQUENCE = attrgetter("device"), attrgetter("sequence")
 
 
@@ -335,10 +336,10 @@ def _take(result: FrameResult, device: str, state: DeviceState, asked: _Asked, t
 
 def _repeat(recent: RecentFrame, source: Source) -> None:
     """The earlier reply, also to whoever sent the frame again, soon where it is still under way."""
-    if recent.reply is None:
-        recent.waiting += (source,)
-    else:
+    if recent.reply is not None:
         source.send(recent.reply)
+    elif len(recent.waiting) < MOST_WAITING and source not in recent.waiting:
+        recent.waiting += (source,)
 
 
 def _reply(asked: _Asked, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from edge_server.devices import DeviceTable
 from edge_server.engine import EngineAnswer
-from edge_server.gateway import Gateway, Readers, wire_codecs
+from edge_server.gateway import MOST_WAITING, Gateway, Readers, wire_codecs
 from edge_server.inference import Inference
 from edge_server.metrics import Metrics
 from edge_server.replay import ReplayWindows
@@ -113,6 +113,18 @@ def test_frames_taken_together_end_as_they_do_one_by_one(bundle_root: Path, turn
             assert together.state() == singly.state()
 
     asyncio.run(compare())
+
+
+async def test_repetitions_of_a_frame_under_way_are_answered_once_for_each_source_and_bounded(bundle_root: Path):
+    encoder_hash = load_bundle(bundle_root / "toy" / "2").encoder_hash
+    rig = Rig(bundle_root, Limits(1000, 64), {})
+    sources = [Source(number, rig.sent) for number in range(MOST_WAITING + 2)]
+    frames = rig.readers.read_whole([encode_frame(Header(5, 0, 7, 1), bytes(LEVELS[0] // 8), encoder_hash)])
+    for source in [*sources, *sources]:
+        rig.gateway.handle_whole(frames, [source])
+    assert not rig.sent
+    rig.answer()
+    assert [number for number, _ in rig.sent] == [0, *range(1, MOST_WAITING + 1)]
 
 
 async def test_a_class_that_a_reply_has_no_room_for_costs_no_other_frame_its_reply(bundle_root: Path):
