@@ -22,12 +22,13 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
 from edge_server.heap import settle_heap
 from edge_server.log_format import set_up_logs
-from semantic_codec.bundle import load_bundle
+from semantic_codec.bundle import Bundle, parse_manifest
 from semantic_codec.errors import BundleError, ConfigError, WeaklinkError
 
 LENGTH = struct.Struct("<I")
@@ -42,6 +43,11 @@ def pack(message: Any) -> bytes:
 
 def pack_batch(requests: Sequence[EngineRequest]) -> bytes:
     return pack([_fields(one) for one in requests])
+
+
+def pack_bundle(bundle: Bundle, *revision: int) -> bytes:
+    """What it holds: the files may be others by the time that a process which replaces this one is told."""
+    return pack(("add", str(bundle.folder), bundle.manifest.raw, bundle.encoder_data, bundle.edge_data, *revision))
 
 
 def unpack_answers(body: bytes) -> list[EngineAnswer]:
@@ -95,7 +101,8 @@ def serve_bundles(engine: Engine, control: socket.socket) -> None:
         verb, *arguments = receive(control)
         try:
             if verb == "add":
-                engine.add(load_bundle(arguments[0]), *arguments[1:])
+                folder, manifest, encoder, edge, *revision = arguments
+                engine.add(Bundle(Path(folder), parse_manifest(manifest), encoder, edge), *revision)
                 if not settled:  # by now the runtime is loaded, the largest part of what there is
                     settle_heap()
                     settled = True
@@ -105,7 +112,7 @@ def serve_bundles(engine: Engine, control: socket.socket) -> None:
         except WeaklinkError as error:
             answer = refused(error)
         except Exception as error:  # weights that no check foresaw
-            log.exception("%s %s failed", verb, arguments)
+            log.exception("%s %s failed", verb, arguments[0])
             answer = refused(BundleError(repr(error), allowed="a bundle that loads", fix="see the server's log"))
         control.sendall(pack(answer))
 

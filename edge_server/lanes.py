@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
-from edge_server.engine_process import LENGTH, as_error, pack, pack_batch, receive, unpack_answers
+from edge_server.engine_process import LENGTH, as_error, pack, pack_batch, pack_bundle, receive, unpack_answers
 from semantic_codec.bundle import Bundle
 from semantic_codec.errors import Unavailable, WeaklinkError
 
@@ -59,7 +59,7 @@ class EngineLane:
     ):
         self._runtime, self._threads, self._on_death, self._on_return = runtime, threads, on_death, on_return
         self._log_format = log_format
-        self._bundles: dict[tuple, tuple] = {}  # what a new process has to be told
+        self._bundles: dict[tuple, tuple] = {}  # and revision, which a new process has to be told
         self._lock = threading.Lock()  # of the control socket and what goes with it
         self.alive = False
         self._pause = FIRST_PAUSE_S
@@ -76,16 +76,15 @@ class EngineLane:
     def add(self, bundle: Bundle, *revision: int) -> None:
         """As :meth:`Engine.add`."""
         key = (bundle.manifest.name, bundle.manifest.version, *revision)
-        message = ("add", str(bundle.folder), *revision)
         with self._lock:
-            self._tell(message)
-            self._bundles[key] = message
+            self._tell(pack_bundle(bundle, *revision))
+            self._bundles[key] = bundle, *revision
 
     def remove(self, *key) -> None:
         """As :meth:`Engine.remove`."""
         with self._lock, contextlib.suppress(Unavailable):  # the next process is not told of it
             self._bundles.pop(key, None)
-            self._tell(("remove", *key))
+            self._tell(pack(("remove", *key)))
 
     async def start(self) -> None:
         """Take batches."""
@@ -149,13 +148,13 @@ class EngineLane:
         with self._lock:
             self._end()
             self._spawn()
-            for message in self._bundles.values():
+            for bundle, *revision in self._bundles.values():
                 try:
-                    self._tell(message)
+                    self._tell(pack_bundle(bundle, *revision))
                 except Unavailable:
                     raise
                 except WeaklinkError as error:
-                    log.error("%s cannot be loaded again: %s", message[1], error)
+                    log.error("%s cannot be loaded again: %s", bundle.folder, error)
 
     def _spawn(self) -> None:
         self._data, data = socket.socketpair()
@@ -168,10 +167,10 @@ class EngineLane:
                 stdin=subprocess.DEVNULL,
             )
 
-    def _tell(self, message: tuple) -> None:
+    def _tell(self, message: bytes) -> None:
         """Unavailable: the process is gone; another WeaklinkError: what it refused."""
         try:
-            self._control.sendall(pack(message))
+            self._control.sendall(message)
             answer = receive(self._control)
         except (EOFError, OSError) as error:
             raise _died() from error

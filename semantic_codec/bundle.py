@@ -91,11 +91,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle: its folder, manifest and the bytes of its encoder's file, ``encoder.bin`` or a reference in floats."""
+    """A checked bundle: its folder, manifest and the bytes of its encoder's file, ``encoder.bin`` or a reference in floats,
+    and of ``edge.safetensors``; whatever becomes of the folder."""
 
     folder: Path
     manifest: Manifest
     encoder_data: bytes = field(repr=False)
+    edge_data: bytes = field(repr=False)
 
     @property
     def runs_on_devices(self) -> bool:
@@ -174,15 +176,17 @@ def load_bundle(folder: str | Path) -> Bundle:
     except ValueError as error:
         raise _refuse(f"{MANIFEST} is not JSON ({error})", "a JSON object") from error
     manifest = parse_manifest(raw if isinstance(raw, dict) else {})
+    contents: dict[str, bytes] = {}
     for name, expected in manifest.files.items():
         if Path(name).name != name:
             raise _refuse(f"files names {name!r}", "plain file names in the bundle folder")
         if not (folder / name).is_file():
             raise _refuse(f"{name} is missing", "every file that files names")
-        actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        contents[name] = (folder / name).read_bytes()
+        actual = hashlib.sha256(contents[name]).hexdigest()
         if actual != expected:
             raise _refuse(f"{name} has the SHA-256 {actual[:12]}…", f"{str(expected)[:12]}…, which {MANIFEST} names")
-    bundle = Bundle(folder, manifest, (folder / (ENCODER if ENCODER in manifest.files else REFERENCE)).read_bytes())
+    bundle = Bundle(folder, manifest, contents[ENCODER if ENCODER in manifest.files else REFERENCE], contents[EDGE])
     if bundle.runs_on_devices:
         _check_program(EncoderProgram.from_bytes(bundle.encoder_bin), manifest)
     return bundle

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import safetensors.torch
@@ -32,12 +31,12 @@ NETWORKS = {
 
 def load_edge_network(bundle: Bundle) -> nn.Module:
     """The bundle's network in float32 evaluation mode; :class:`BundleError` where weights and manifest do not fit."""
-    return _load(bundle, EDGE, lambda module: module.edge_network(bundle.manifest))
+    return _load(bundle, EDGE, bundle.edge_data, lambda module: module.edge_network(bundle.manifest))
 
 
 def load_reference_encoder(bundle: Bundle) -> nn.Module:
     """The device's half in floats of a bundle that has no ``encoder.bin``; :class:`BundleError` as above."""
-    return _load(bundle, REFERENCE, lambda module: module.reference_encoder(bundle.manifest))
+    return _load(bundle, REFERENCE, bundle.encoder_data, lambda module: module.reference_encoder(bundle.manifest))
 
 
 @torch.inference_mode()
@@ -46,7 +45,7 @@ def encode_in_floats(device: nn.Module, images: np.ndarray, chunk: int = 500) ->
     return torch.cat([device.eval().symbols(part) for part in torch.from_numpy(images).split(chunk)]).numpy()
 
 
-def _load(bundle: Bundle, name: str, make: Callable) -> nn.Module:
+def _load(bundle: Bundle, name: str, weights: bytes, make: Callable) -> nn.Module:
     family = bundle.manifest.family
     if family not in NETWORKS:
         raise BundleError(
@@ -54,7 +53,7 @@ def _load(bundle: Bundle, name: str, make: Callable) -> nn.Module:
             fix="update this node, or serve another codec",
         )  # fmt: skip
     try:
-        return _filled(make(import_module(NETWORKS[family])), bundle.folder / name)
+        return _filled(make(import_module(NETWORKS[family])), weights)
     except ModuleNotFoundError as error:
         raise BundleError(
             f"the family {family!r} needs the package {error.name!r}, which is not installed", allowed="what the extra train brings",
@@ -68,7 +67,7 @@ def _load(bundle: Bundle, name: str, make: Callable) -> nn.Module:
         ) from error
 
 
-def _filled(network: nn.Module, path: Path) -> nn.Module:
-    weights = safetensors.torch.load_file(path)
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+def _filled(network: nn.Module, weights: bytes) -> nn.Module:
+    tensors = safetensors.torch.load(weights)
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network.eval().requires_grad_(False)
