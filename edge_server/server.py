@@ -33,6 +33,7 @@ from edge_server.grpc_door import GrpcDoor
 from edge_server.heap import settle_heap
 from edge_server.http_api import AdminApi
 from edge_server.http_infer import HttpInfer
+from edge_server.http_server import HttpServer
 from edge_server.infer_calls import HARD_LIMIT, InferCalls
 from edge_server.inference import Inference
 from edge_server.jobs import Job
@@ -379,7 +380,7 @@ class EdgeServer:
         )
         config.load()
         config.ssl = None if self._certificates is None else self._certificates.context(HTTP)
-        server = _HttpServer(config)
+        server = HttpServer(config, settings.drain_s)
         serving = asyncio.create_task(server.serve([sock]))
 
         async def close() -> None:
@@ -390,11 +391,3 @@ class EdgeServer:
         while not server.started:
             await asyncio.sleep(0.005)
         return join(settings.host, sock.getsockname()[1])
-
-
-class _HttpServer(uvicorn.Server):
-    """Leaves the signals to :meth:`EdgeServer.run`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield

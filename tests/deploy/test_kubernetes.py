@@ -75,7 +75,7 @@ def test_the_edge_starts_with_these_settings():
 
 
 def test_the_pod_ends_after_the_last_wait_of_the_shutdown():
-    waits = 3 * settings().drain_s + EDGE["lifecycle"]["preStop"]["sleep"]["seconds"]
+    waits = 4 * settings().drain_s + EDGE["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert POD["terminationGracePeriodSeconds"] > waits
 
 
