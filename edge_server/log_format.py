@@ -46,10 +46,12 @@ FORMATS: dict[str, type[logging.Formatter]] = {"text": TextLines, "json": JsonLi
 
 
 def set_up_logs(form: str, level: str = "warning") -> None:
-    """``form`` of :data:`FORMATS`. Where something else has set up the process's logs, that stays."""
+    """``form`` of :data:`FORMATS`. Where something else has set up the process's logs, that stays; but no ``level`` shows what
+    hpack decodes, tokens among it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("hpack").setLevel(logging.INFO)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from edge_server import trace_context
-from edge_server.log_format import JsonLines, TextLines
+from edge_server.http2.headers import HeaderReader, write_headers
+from edge_server.log_format import JsonLines, TextLines, set_up_logs
 from edge_server.trace_context import trace_id
 from semantic_codec.bundle import Bundle
 from tests.faults.clients import PAYLOAD, blocking_stub, infer_request, open_frame, tensor_request, udp_socket
@@ -77,6 +78,14 @@ def test_no_lines_of_requests_unless_asked_for(bundle_root: Path, bundle: Bundle
     with Edge(tmp_path, bundle_root) as edge:
         ask(edge, bundle)
         assert edge.stop() == 0 and "request_id" not in edge.log()
+
+
+def test_no_level_shows_the_tokens_of_calls(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    set_up_logs("text", "debug")
+    header = ("authorization", "Bearer of-one-device")
+    read: list[tuple[str, str]] = HeaderReader(list, lambda cost: None).read(write_headers([header]))
+    assert read == [header] and "of-one-device" not in caplog.text
 
 
 def test_an_exception_stays_on_its_line():
