@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
+from contextvars import Context
 
 TURN = 64  # frames, messages or requests in one turn of the event loop: engines are not to wait for what a flood brings
 TURN_S = 0.002  # seconds, after which nobody else is read in it: the engine's answers wait that long for the loop
@@ -68,7 +69,8 @@ class Turns:
                 break
             read, share = self._waiting.pop(next(iter(self._waiting)))
             try:
-                left -= max(1, read(min(share, max(room, BUSY_TURN)) if had_room else left))
+                # In a context of its own: whose request had the turns scheduled, or was read before, is not whose this is.
+                left -= max(1, Context().run(read, min(share, max(room, BUSY_TURN)) if had_room else left))
             except Exception:  # one that fails must not cost all others their turns
                 log.exception("what was received could not be read")
                 left -= 1

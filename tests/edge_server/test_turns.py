@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from edge_server.trace_context import TRACEPARENT
 from edge_server.turns import BUSY_TURN, SHARE, TURN, Turns
 
 
@@ -97,3 +98,21 @@ async def test_a_reader_that_fails_is_logged_and_the_others_have_their_turns(cap
         later = Reader(turns, "later", 1, log)
         await later.done.wait()
     assert [name for name, _ in log] == ["behind", "later"] and "too large" in caplog.text
+
+
+async def test_readers_know_nothing_of_each_other_s_requests():
+    turns, seen, done = Turns(), [], asyncio.Event()
+
+    def read(most: int) -> int:
+        seen.append(TRACEPARENT.get())
+        TRACEPARENT.set("of what was read")
+        if len(seen) == 2:
+            done.set()
+        return 1
+
+    TRACEPARENT.set("of who has to wait")
+    for who in "ab":
+        turns.wait(who, read)
+    async with asyncio.timeout(30):
+        await done.wait()
+    assert seen == ["", ""]
