@@ -50,6 +50,8 @@ def init(folder: Path, devices: Sequence[int]) -> list[Path]:
 def _add_keys(folder: Path, devices: Sequence[int]) -> list[Path]:
     path, made = folder / "edge/keys.toml", []
     known, text = (read_keys(path), read_secret(path)) if path.exists() else ({}, "")
+    if text and not text.endswith("\n"):
+        text += "\n"
     for device in devices:
         if device not in known:
             key = _handed_out(folder / f"devices/{device}.key", secrets.token_hex(KEY_BYTES), made)

@@ -49,6 +49,15 @@ def test_a_second_call_adds_what_is_missing_and_changes_nothing(tmp_path: Path):
         assert tokens.caller((tmp_path / name).read_text().strip()) is not None
 
 
+@pytest.mark.parametrize("tail", ["", "\n# spare"])
+def test_a_keys_file_without_a_newline_at_its_end_is_added_to(tmp_path: Path, tail: str):
+    main(["init", str(tmp_path), "--devices", "7"])
+    keys = tmp_path / "edge/keys.toml"
+    keys.write_text(keys.read_text().rstrip("\n") + tail)
+    assert main(["init", str(tmp_path), "--devices", "8"]) == 0
+    assert set(read_keys(keys)) == {7, 8}
+
+
 def test_a_call_that_was_cut_short_is_finished_by_the_next(tmp_path: Path):
     main(["init", str(tmp_path)])
     (tmp_path / "edge/keys.toml").unlink()
