@@ -18,7 +18,7 @@ from edge_server.engine import Engine
 from edge_server.lanes import Engines
 from edge_server.repository import Catalogue, Refusal, Repository, ServedCodec, scan, version_folders
 from semantic_codec.bundle import Bundle
-from semantic_codec.errors import BundleError, NotFound, WeaklinkError
+from semantic_codec.errors import BundleError, NotFound
 
 UNLOADED = "unloaded on request"
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class BundleControl:
             async with self._turn:
                 try:
                     await change
-                except WeaklinkError as error:
+                except Exception as error:
                     log.warning("bundles: %s", error)
                     self._observe("failed")
                     raise

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from edge_server.codec_statistics import CodecStatistics
-from semantic_codec.bundle import Bundle, Level, Manifest, load_bundle
+from semantic_codec.bundle import MEASURED, Bundle, Level, Manifest, is_version, load_bundle
 from semantic_codec.errors import BundleError, ConfigError, NotFound, WeaklinkError
 
 TOLERANCE = 1.0  # points of accuracy that a shorter level may cost and still be advised
@@ -32,7 +32,7 @@ def measured_accuracy(manifest: Manifest) -> dict[float, dict[int, float]]:
     table: dict[float, dict[int, float]] = {}
     for row in manifest.accuracy:
         measured_here = (row.get("bundle", manifest.name), row.get("channel", "bsc")) == (manifest.name, "bsc")
-        if measured_here and {"ber", "level", "accuracy_percent"} <= row.keys():
+        if measured_here and row.keys() >= set(MEASURED):
             table.setdefault(row["ber"], {})[row["level"]] = row["accuracy_percent"]
     return dict(sorted(table.items()))
 
@@ -186,8 +186,9 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
                     prepare(bundle, codec.revision)
             except ConfigError:
                 raise  # the runtime's fault, not the bundle's
-            except (WeaklinkError, OSError) as error:
-                refused.append(Refusal(path, str(error)))
+            except Exception as error:  # also what no check foresaw: the others serve
+                foreseen = isinstance(error, WeaklinkError | OSError)
+                refused.append(Refusal(path, str(error) if foreseen else repr(error)))
                 if old is None or (old.name, old.version) in codecs:
                     continue
                 codec = old
@@ -212,7 +213,7 @@ def version_folders(root: Path, only: str = "") -> list[Path]:
     found = [
         folder
         for folder in root.glob("*/*")
-        if folder.is_dir() and folder.name.isdigit() and only in ("", folder.parent.name)
+        if folder.is_dir() and is_version(folder.name) and only in ("", folder.parent.name)
     ]
     return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
 
@@ -233,7 +234,7 @@ def _read_default(
             continue
         except (OSError, ValueError) as error:
             text = str(error)
-        if text.isdigit() and (name, int(text)) in codecs:
+        if is_version(text) and (name, int(text)) in codecs:
             defaults[name] = int(text)
         else:
             versions = ", ".join(str(version) for codec, version in sorted(codecs) if codec == name)

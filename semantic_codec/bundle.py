@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ MAX_BUNDLE_BYTES = 8_000_000
 BUNDLES_VARIABLE = "WEAKLINK_BUNDLES"
 MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.safetensors", "card.md", "recording.npz"
 REFERENCE = "encoder.safetensors"
+MEASURED = ("ber", "level", "accuracy_percent")
 TEMPERATURES = 0.01, 100.0
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
@@ -162,6 +164,9 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         if problem:
             raise _refuse(problem, allowed)
     _check_calibration(raw["calibration"], len(levels))
+    for row in raw["accuracy"]:
+        if not isinstance(row, dict) or not all(_within(row.get(column, 0), 0, 100) for column in MEASURED):
+            raise _refuse(f"accuracy has the row {row!r}", f"objects whose {', '.join(MEASURED)} are numbers from 0 to 100")
     return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, twin_of=str(raw.get("twin_of", "")), raw=raw)
 
 
@@ -200,9 +205,14 @@ def bundle_roots() -> list[Path]:
     return [Path(__file__).resolve().parents[1] / "bundles"]
 
 
+def is_version(text: str) -> bool:
+    """Whether a folder of this name is taken for a version's."""
+    return re.fullmatch("[0-9]{1,18}", text) is not None
+
+
 def bundle_folders(root: str | Path) -> list[Path]:
     """Every ``<name>/<version>`` folder below ``root`` that holds a manifest, by name, then version ascending."""
-    found = [path.parent for path in Path(root).glob(f"*/*/{MANIFEST}") if path.parent.name.isdigit()]
+    found = [path.parent for path in Path(root).glob(f"*/*/{MANIFEST}") if is_version(path.parent.name)]
     return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
 
 

@@ -211,6 +211,17 @@ async def test_what_was_unloaded_is_not_found_on_any_door(tmp_path: Path):
         assert read_reply(await device.reply(), device=7).status == ReplyStatus.ANSWERED
 
 
+async def test_a_reload_that_fails_for_no_foreseen_reason_is_counted(bundle_root: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_) -> None:
+        raise RuntimeError("no more threads")
+
+    async with running(bundle_root) as (server, _):
+        monkeypatch.setattr("edge_server.bundle_control.scan", fail)
+        with pytest.raises(RuntimeError):
+            await server.bundles.reload()
+        assert sample(server, "weaklink_reloads_total", file="bundles", outcome="failed") == 1
+
+
 async def test_feedback_for_what_was_unloaded_is_harmless(tmp_path: Path):
     make_bundle(tmp_path)
     make_bundle(tmp_path, "other", codec_id=9)

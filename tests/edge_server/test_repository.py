@@ -44,6 +44,8 @@ def change(**fields):
         (change(schema_version=99), "schema_version is 99"),
         (change(name="impostor"), "the manifest says impostor version 3"),
         (change(codec_id=64), "codec_id is 64"),
+        (change(accuracy=[5]), "accuracy has the row 5"),
+        (change(tasks=[{"name": ["a"], "classes": ["b"]}]), "unhashable"),  # which no check of the manifest foresees
     ],
 )
 def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage, reason: str):
@@ -53,6 +55,16 @@ def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage,
     assert [codec.name for codec in repository.codecs] == ["toy"]
     (refusal,) = repository.refused
     assert refusal.path == "worse/3" and reason in refusal.reason
+
+
+def test_a_folder_that_is_no_number_is_no_version(tmp_path: Path):
+    make_bundle(tmp_path)
+    (tmp_path / "toy" / "²").mkdir()
+    (tmp_path / "toy" / "9").mkdir()
+    (tmp_path / "toy" / "default").write_text("²")
+    repository = load_repository([tmp_path], accept)
+    assert repository.get("toy").version == 1
+    assert [refusal.path for refusal in repository.refused] == ["toy/9", "toy/default"]
 
 
 def test_a_twin_does_not_serve(tmp_path: Path):

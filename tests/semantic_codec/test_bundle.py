@@ -64,6 +64,9 @@ def test_an_unknown_name_lists_what_there_is():
         ({"blind_ber": 0}, "blind_ber is 0"),
         ({"name": 5}, "name is 5"),
         ({"files": {}}, "files are"),
+        ({"accuracy": [5]}, "accuracy has the row 5; allowed: objects whose ber, level, accuracy_percent are numbers from 0"),
+        ({"accuracy": [{"ber": "0.1"}]}, "accuracy has the row {'ber': '0.1'}"),
+        ({"accuracy": [{"level": 0, "accuracy_percent": float("nan")}]}, "accuracy has the row"),
         ({"files": {"../../etc/passwd": "00", "encoder.bin": "", "edge.safetensors": ""}}, "plain file names"),
     ],
 )
