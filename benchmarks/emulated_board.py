@@ -58,8 +58,8 @@ class BoardReply:
 class Board:
     """The console of a running board."""
 
-    def __init__(self, console: socket.socket, kind: str):
-        self._console, self._kind = console, kind
+    def __init__(self, console: socket.socket, kind: str, shift: int):
+        self._console, self._kind, self._shift = console, kind, shift
         self.hello = self._greet()
 
     def encode(self, image: bytes) -> tuple[bytes, Report]:
@@ -99,8 +99,8 @@ class Board:
         return Report(self._instructions(ticks), tuple(map(self._instructions, layers)), stack)
 
     def _instructions(self, ticks: int) -> int:
-        """With ``-icount shift=0`` an instruction takes 1 ns of the emulated clock."""
-        return round(ticks * 1e9 / TICK_HZ[self._kind])
+        """With ``-icount`` an instruction takes 2^shift ns of the emulated clock."""
+        return round(ticks * 1e9 / TICK_HZ[self._kind] / 2**self._shift)
 
     def _greet(self) -> Hello:
         """Boards say who they are when they start; a byte sent before that would be lost."""
@@ -110,25 +110,25 @@ class Board:
 
 @contextmanager
 def emulated_board(
-    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, counted: bool = True
+    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, shift: int | None = 0
 ) -> Iterator[Board]:
     """Run the firmware under ``qemu-system-arm``; kind: a key of MACHINES; radio: QEMU's ``-serial`` for the radio port.
 
-    counted: an instruction takes 1 ns of the board's time, so that reports count them; else its time is the clock's.
+    shift: an instruction takes 2^shift ns of the board's time, so that reports count them; None: its time is the clock's.
     """
-    with emulated_console(kind, firmware, radio, timeout, counted) as console:
-        yield Board(console, kind)
+    with emulated_console(kind, firmware, radio, timeout, shift) as console:
+        yield Board(console, kind, shift or 0)
 
 
 @contextmanager
 def emulated_console(
-    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, counted: bool = True
+    kind: str, firmware: Path, radio: str = "null", timeout: float = 60, shift: int | None = 0
 ) -> Iterator[socket.socket]:
     """The console of any image on one of the boards."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(timeout)
         command = ["qemu-system-arm", "-M", MACHINES[kind], "-nographic", "-monitor", "none"]
-        command += ["-icount", "shift=0"] if counted else []
+        command += [] if shift is None else ["-icount", f"shift={shift}"]
         command += ["-kernel", str(firmware), "-serial", f"tcp:127.0.0.1:{server.getsockname()[1]}", "-serial", radio]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:

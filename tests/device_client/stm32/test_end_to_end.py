@@ -60,7 +60,7 @@ def send_all(firmware: Path, line: str, number: int, images: np.ndarray, streams
     """One board sends these images; its replies. AssertionError: a byte of a bitstream is not the reference's."""
     replies = []
     # In real time: counted instructions would make a wait for the edge longer than it is.
-    with emulated_board("f405", firmware, f"tcp:{line}", timeout=120, counted=False) as board:
+    with emulated_board("f405", firmware, f"tcp:{line}", timeout=120, shift=None) as board:
         for sequence, (image, stream) in enumerate(zip(images, streams, strict=True)):
             found, _, reply = board.infer(image.tobytes(), number, sequence, level, WAIT_MS)
             assert found == stream.tobytes(), f"image {sequence} of device {number}"
