@@ -26,6 +26,7 @@ _SCRAPERS = (Role.METRICS, Role.ADMIN)
 _CALLERS = (Role.DEVICES, Role.ADMIN)
 _OPEN_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _OPEN_METHODS = ("ServerLive", "ServerReady")
+_READING = ("GET", "HEAD")
 
 
 def allowed_on_grpc(method: str) -> Collection[Role]:
@@ -126,16 +127,47 @@ class GrpcAccess(grpc.aio.ServerInterceptor):
         return await continuation(details)
 
 
+class HttpCallers:
+    """Whoever may call over HTTP: with ``access`` whom it lets in, and nobody on behalf of another site's web page, for which
+    a browser would send the password, or the certificate, that it has for this one."""
+
+    def __init__(self, metrics: Metrics, access: Access | None):
+        self._metrics, self._access = metrics, access
+
+    def admit(self, scope: Mapping[str, Any]) -> None:
+        """Unauthenticated; PermissionDenied."""
+        if scope["method"] not in _READING:
+            self._check_page(scope["headers"])
+        if self._access is not None:
+            self._access.admit_http(scope)
+
+    def _check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        origin = host = b""
+        for name, value in headers:
+            if name == b"origin":  # which browsers add to all but GET and HEAD
+                origin = value
+            elif name == b"host":
+                host = value
+        if origin and origin.partition(b"://")[2] != host:
+            error = PermissionDenied(
+                f"a web page of {origin[:80].decode('latin-1')!r} asks",
+                allowed="programs, and pages of this server",
+                fix="ask from a program, or from a server of your own",
+            )
+            self._metrics.count(self._metrics.requests, "http", "unknown", error_label(error))
+            raise error
+
+
 class HttpAccess:
     """ASGI middleware. A browser may give the token as the password of Basic authentication."""
 
-    def __init__(self, app, access: Access):
-        self._app, self._access = app, access
+    def __init__(self, app, callers: HttpCallers):
+        self._app, self._callers = app, callers
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "http":
             try:
-                self._access.admit_http(scope)
+                self._callers.admit(scope)
             except WeaklinkError as error:
                 await _refuse(scope["path"], error, send)
                 return

@@ -20,7 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from edge_server.access import Access, GrpcAccess, HttpAccess
+from edge_server.access import Access, GrpcAccess, HttpAccess, HttpCallers
 from edge_server.admission import Admission
 from edge_server.bundle_control import BundleControl
 from edge_server.devices import DeviceTable
@@ -237,7 +237,8 @@ class EdgeServer:
         self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
-        admit = self._admit(self._access and self._access.admit_http, enter_http)
+        self._http_callers = HttpCallers(self.metrics, self._access)
+        admit = self._admit(self._http_callers.admit, enter_http)
         self._http_infer = HttpInfer(inference, settings.max_message_bytes, admit)
         self._app = AdminApi(
             judge,
@@ -368,9 +369,8 @@ class EdgeServer:
         settings = self._settings
         sock = bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
         app = HttpTraceContext(self._app) if self._observers else self._app
-        app = app if self._access is None else HttpAccess(app, self._access)
         config = uvicorn.Config(
-            app,
+            HttpAccess(app, self._http_callers),
             http=partial(TimedHttp, settings.client_timeout_s, self._turns, {("POST", "/v1/infer"): self._http_infer}),
             log_config=None,
             access_log=False,

@@ -196,3 +196,16 @@ async def test_metrics_are_prometheus_text_with_the_agreed_names(bundle_root: Pa
             "weaklink_confidence", "weaklink_frames_total", "weaklink_feedback_total",
         } <= names  # fmt: skip
         assert 'weaklink_requests_total{codec="toy",outcome="ok",transport="http"} 1.0' in scraped.text
+
+
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/feedback", "/v2/repository/models/toy/unload"])
+async def test_no_page_of_another_site_has_a_browser_change_anything(bundle_root: Path, path: str):
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        pages = "https://elsewhere.example", "http://127.0.0.1:1", "null"
+        for page in pages:
+            refused = await client.post(path, content=b"{}", headers={"origin": page, "content-type": "text/plain"})
+            assert refused.status_code == 403 and page in refused.text and "fix: " in refused.text
+        counted = {"transport": "http", "codec": "unknown", "outcome": "permission_denied"}
+        assert sample(server, "weaklink_requests_total", **counted) == len(pages)
+        assert (await client.get("/v1/codecs", headers={"origin": pages[0]})).json()["codecs"]
+        assert (await client.post("/v1/infer", json=body(), headers={"origin": f"http://{at['http']}"})).status_code == 200
