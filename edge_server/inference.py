@@ -115,15 +115,18 @@ class Inference:
         if job.entered:
             job.served.leave()
         transport = job.transport if isinstance(job, Group) else job.call.transport
+        codec = job.served.name if job.served else "unknown"
+        self._metrics.count(self._metrics.requests, transport, codec, outcome(job), by=job.images)
         try:
             if job.error is None and not job.cancelled:
                 self._account(job)
-            codec = job.served.name if job.served else "unknown"
-            self._metrics.count(self._metrics.requests, transport, codec, outcome(job), by=job.images)
             if self._observers:
                 for each in job.jobs():
                     for observe in self._observers:
                         observe(each)
+        except Exception:  # whoever waits is told all the same
+            log.exception("a request over %s could not be accounted for", transport)
+        try:
             # Who waited for a job often holds it: what each of them then leaves behind only the garbage collector would find.
             done, job.done = job.done, _told
             done(job)

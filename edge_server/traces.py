@@ -62,7 +62,7 @@ class Traces:
             # For the log, which comes after: the same id.
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier, set_span_in_context(span))
-            call.traceparent = carrier[HEADER]
+            call.traceparent = carrier.get(HEADER, "")  # none where OTEL_SDK_DISABLED is set
         span.end(at(job.finished or now))
 
     def close(self) -> None:

@@ -117,6 +117,20 @@ async def test_a_group_ends_as_its_images_would_have_alone(bundle_root: Path, bi
         assert it.served.in_flight == 0
 
 
+async def test_what_an_observer_fails_over_ends_all_the_same(
+    bundle_root: Path, bitstreams: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(job: Job) -> None:
+        raise RuntimeError("no room for another span")
+
+    async with rig(bundle_root) as it:
+        monkeypatch.setattr(it.inference, "_observers", (fail,))
+        it.inference.submit_group(it.group(bitstreams[:3]))
+        it.inference.submit(Call("test", bitstreams[0].tobytes(), "toy"), it.ended.append)
+        await it.finish(4)
+        assert it.outcomes() == {"ok": 4} and it.served.in_flight == 0
+
+
 async def test_batches_are_bounded_and_what_finds_no_room_is_refused(bundle_root: Path, bitstreams: np.ndarray):
     async with rig(bundle_root, Limits(queue=70, batch=32)) as it:
         it.inference.submit_group(it.group(bitstreams))

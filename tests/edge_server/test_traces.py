@@ -118,6 +118,12 @@ async def test_a_collector_that_is_not_there_costs_no_request(bundle_root: Path)
                 assert (await stub.Infer(edge_pb2.InferRequest(bitstream=PAYLOAD, codec="toy"))).results
 
 
+async def test_a_disabled_sdk_costs_no_request(bundle_root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    async with running(bundle_root, otlp_endpoint="http://127.0.0.1:9") as (_, at), grpc_stub(at["grpc"]) as stub:
+        assert (await stub.Infer(edge_pb2.InferRequest(bitstream=PAYLOAD, codec="toy"))).results
+
+
 def test_without_the_extra_the_start_says_what_to_install():
     """In an interpreter that lacks the package; all but the endpoint works there."""
     script = (
