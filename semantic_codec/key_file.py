@@ -26,7 +26,7 @@ def read_keys(path: Path) -> dict[int, DeviceKey]:
     """
     text = read_secret(path)
     try:
-        entries = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        entries = json.loads(text, object_pairs_hook=_each_once) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise _refused(path, f"is no {'JSON' if path.suffix == '.json' else 'TOML'} ({error})") from None
     if not isinstance(entries, dict):
@@ -62,6 +62,16 @@ def read_secret(path: Path, kind: str = "key file") -> str:
             fix=f"chmod 600 {path}",
         )
     return text
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """As TOML has it; JSON by itself would keep the last."""
+    entries: dict[str, object] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"{name!r} stands there twice")
+        entries[name] = value
+    return entries
 
 
 def _refused(path: Path, what: str) -> ConfigError:

@@ -43,6 +43,7 @@ def test_what_others_may_read_is_no_secret(tmp_path: Path, mode):
         ("keys.toml", "7 = ", "is no TOML"),
         ("keys.json", "[", "is no JSON"),
         ("keys.json", "[1]", "holds a list"),
+        ("keys.json", f'{{"7": "{ONE}", "7": "{TWO}"}}', "'7' stands there twice"),
         ("keys.toml", f'camera = "{ONE}"', "names the device 'camera'"),
         ("keys.toml", f'65536 = "{ONE}"', "names the device '65536'"),
         ("keys.toml", f'7 = "{ONE}"\n07 = "{TWO}"', "names the device '07'"),
