@@ -34,10 +34,16 @@ class SequenceFile:
     def _read(self):
         text = _content(self.path)
         if text is None:
-            # Power may fail where a file system cannot replace one file by another in one step.
+            # Power may fail where a file system cannot replace one file by another in one step. The next reservation
+            # begins by emptying the new file, which must not be the only one then.
             text = _content(self.path + ".new")
-        if text is None:
-            return 0
+            if text is None:
+                return 0
+            try:
+                os.rename(self.path + ".new", self.path)
+                _sync()
+            except OSError as error:
+                raise self._unwritable(error)
         try:
             reserved = int(text)
             if 0 <= reserved <= SEQUENCES:
@@ -63,12 +69,15 @@ class SequenceFile:
                 os.rename(new, self.path)
             _sync()
         except OSError as error:
-            raise Unavailable(
-                "the sequence file %s cannot be written: %s" % (self.path, error),
-                "a file system with room",
-                "make room; nothing is sent without a number",
-            )
+            raise self._unwritable(error)
         self._reserved = first_free
+
+    def _unwritable(self, error):
+        return Unavailable(
+            "the sequence file %s cannot be written: %s" % (self.path, error),
+            "a file system with room",
+            "make room; nothing is sent without a number",
+        )
 
 
 def _content(path):

@@ -152,4 +152,7 @@ refused(Unavailable, lambda: SequenceFile("numbers").take())
 def test_a_file_left_between_two_steps_is_used(board_module, tmp_path):
     """Where one file cannot replace another in one step, power may fail when only the new one is there."""
     (tmp_path / "numbers.new").write_text("512\n")
-    assert board_module("sequences").SequenceFile(str(tmp_path / "numbers")).take() == 512
+    file = board_module("sequences").SequenceFile(str(tmp_path / "numbers"))
+    # In its place, before a reservation writes to the new file: power may fail again.
+    assert (tmp_path / "numbers").read_text() == "512\n" and not (tmp_path / "numbers.new").exists()
+    assert file.take() == 512
