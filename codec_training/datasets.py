@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import blake2s
 from pathlib import Path
 
 import numpy as np
@@ -153,21 +154,27 @@ def _read_packed(path: Path) -> tuple[Split, tuple[str, ...]]:
 
 
 def load_folder(folder: Path) -> Dataset:
-    """Images in class folders: ``folder/{train,test}/CLASS/*`` or ``folder/CLASS/*`` (then every fifth is test).
+    """Images in class folders: ``folder/{train,test}/CLASS/*`` or ``folder/CLASS/*`` (then about a fifth is test).
 
+    A hash of its path chooses for each image, so that it stays on its side when others come or go.
     All images must have one size; :class:`ConfigError` names the first that differs.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", allowed="a folder of class folders", fix="check the path")
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         classes = _class_names(folder / "train")
-        train, test = (_read_class_folders(folder / part, classes) for part in ("train", "test"))
+        train, test = (_read_class_folders(folder / part, classes)[0] for part in ("train", "test"))
         return Dataset(folder.name, classes, train, test)
     classes = _class_names(folder)
-    whole = _read_class_folders(folder, classes)
-    order = np.random.default_rng(0).permutation(len(whole))
-    test = np.arange(len(whole)) % 5 == 0
-    return Dataset(folder.name, classes, whole.take(order[~test]), whole.take(order[test]))
+    whole, drawn = _read_class_folders(folder, classes)
+    test = drawn % 5 == 0
+    if test.all() or not test.any():
+        raise ConfigError(
+            f"of the {len(whole)} images in {folder}, {test.sum()} are test images",
+            allowed="some, but not all; a hash of its path chooses for each",
+            fix="add images, or split them yourself into train/ and test/",
+        )
+    return Dataset(folder.name, classes, whole.take(~test), whole.take(test))
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -181,8 +188,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> Split:
-    images, labels = [], []
+def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> tuple[Split, np.ndarray]:
+    """All images, mixed, and the number uint64 (N,) that each draws by its path below ``folder``, ascending."""
+    images, labels, drawn = [], [], []
     for label, name in enumerate(classes):
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() not in Image.registered_extensions():
@@ -197,6 +205,9 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> Split:
                 )
             images.append(image)
             labels.append(label)
+            drawn.append(blake2s(os.fsencode(path.relative_to(folder).as_posix()), digest_size=8).digest())
     if not images:
         raise ConfigError(f"no image in {folder}", allowed="PNG, JPEG, WebP, BMP …", fix="check the folder")
-    return Split(np.stack(images), np.asarray(labels, np.int64))
+    numbers = np.frombuffer(b"".join(drawn), ">u8").astype(np.uint64)
+    order = np.argsort(numbers)
+    return Split(np.stack(images)[order], np.asarray(labels, np.int64)[order]), numbers[order]

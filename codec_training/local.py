@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codec_training.config import load_config
-from codec_training.datasets import load_dataset
+from codec_training.datasets import hold_out, load_dataset
 from codec_training.families.weaklink import load_networks
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.nn.integer import IntegerReference
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
-    dataset = load_dataset(config.codec.dataset, arguments.data)
-    encoder, heads = load_networks(Path(arguments.runs) / config.codec.name, config, len(dataset.classes))
+    dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
+    encoder, heads = load_networks(Path(arguments.runs) / config.codec.name, config, dataset)
     program = encoder.export()
     right = [
         (answer(program, encoder, heads.probe, part) == labels).float()

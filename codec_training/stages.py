@@ -22,12 +22,14 @@ from semantic_codec.nn.centers import Centers
 class Stage:
     """One stage, which trains ``parts`` (modules by the name under which a checkpoint keeps them).
 
-    ``weight_decay`` is the configuration's where none is given.
+    ``fingerprint`` is what it depends on (fingerprints.py); ``weight_decay`` is the configuration's where none is given.
     """
 
-    def __init__(self, name: str, config, folder: Path, parts: dict[str, nn.Module], writer, weight_decay: float | None = None):
+    def __init__(
+        self, name: str, config, folder: Path, parts: dict[str, nn.Module], writer, fingerprint: dict[str, Any], weight_decay: float | None = None
+    ):
         self.name, self.config, self.folder = name, config, folder / name
-        self.parts, self.writer = parts, writer
+        self.parts, self.writer, self.fingerprint = parts, writer, fingerprint
         self.weight_decay = config.training.weight_decay if weight_decay is None else weight_decay
 
     def run(
@@ -47,7 +49,7 @@ class Stage:
         schedules = {name: torch.optim.lr_scheduler.LambdaLR(each, share) for name, each in optimizers.items()}
         kept = parts | {f"{name}optimizer": each for name, each in optimizers.items()}
         kept |= {f"{name}schedule": each for name, each in schedules.items()}
-        start = load_checkpoint(self.folder, **kept)
+        start = load_checkpoint(self.folder, self.fingerprint, **kept)
         for epoch in range(start, epochs):
             modules.train()
             total = 0.0
@@ -66,7 +68,7 @@ class Stage:
             self.writer.add_scalar(f"{self.name}/loss", total / steps, epoch + 1)
             for name, value in scores.items():
                 self.writer.add_scalar(f"{self.name}/validation {name}", value, epoch + 1)
-            save_checkpoint(self.folder, epoch + 1, as_table(self.config), **kept)
+            save_checkpoint(self.folder, epoch + 1, as_table(self.config), self.fingerprint, **kept)
 
 
 def task_loss(logits: torch.Tensor, batch: Batch, training: LearningConfig) -> torch.Tensor:

@@ -28,6 +28,7 @@ from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.frozen import frozen
 from codec_training.families.split_stages import AutoencoderLoss, TailLoss, TaskLoss, base_accuracy, codec_accuracy, count_macs
+from codec_training.fingerprints import check_stages, fingerprints
 from codec_training.stages import Stage, annealed, epochs_of, task_loss
 from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
@@ -43,7 +44,17 @@ from semantic_codec.nn.families import encode_in_floats
 from semantic_codec.nn.split_codec import Device, SplitEdge, build
 
 SETTLING_IMAGES = 2000
-STAGES = ("base", "attention", "autoencoder", "task", "joint", "tail")
+STAGES = {
+    "base": ("edge.backbone", "edge.width"),
+    "attention": ("codec.", "edge.", "training.attention_", "training.joint_learning_rate"),
+    "autoencoder": (
+        "training.autoencoder_", "training.learning_rate", "training.weight_decay", "training.sharpness", "training.recipe", "channel.",
+    ),
+    "task": ("training.task_", "training.attribution", "training.usage", "training.features", "training.consistency", "training.index_map"),
+    "joint": ("training.joint_",),
+    "tail": ("training.tail_",),
+}  # fmt: skip
+"""What the names of those settings begin with that no earlier stage depends on."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,8 @@ def check_fit(config, dataset: Dataset) -> None:
 
 def train(config, dataset: Dataset, folder: Path) -> None:
     """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
-    training = config.training
+    training, prints = config.training, fingerprints(config, dataset, STAGES)
+    check_stages(config, folder, prints)
     base, device, edge = _build(config, dataset)
     if training.weights:
         load_weights(base, training.weights)
@@ -126,13 +138,13 @@ def train(config, dataset: Dataset, folder: Path) -> None:
     batches = epochs_of(lambda batch: batch, views, config)
     parts = stage_parts(base, device, edge)
     with SummaryWriter(folder / "tensorboard") as writer:
-        Stage("base", config, folder, parts["base"], writer, training.base_weight_decay).run(
+        Stage("base", config, folder, parts["base"], writer, prints["base"], training.base_weight_decay).run(
             training.base_epochs, training.base_learning_rate, steps, batches,
             lambda batch: task_loss(in_half(base, pixels(batch.images), config), batch, training), lambda: base_accuracy(base, held_out),
         )  # fmt: skip
         if training.attention_epochs:
             attended = Attended(device.head, device.encoder, edge.tail)
-            Stage("attention", config, folder, parts["attention"], writer, training.base_weight_decay).run(
+            Stage("attention", config, folder, parts["attention"], writer, prints["attention"], training.base_weight_decay).run(
                 training.attention_epochs, training.joint_learning_rate, steps, batches,
                 lambda batch: task_loss(attended(pixels(batch.images)), batch, training), lambda: base_accuracy(attended, held_out),
             )  # fmt: skip
@@ -140,7 +152,7 @@ def train(config, dataset: Dataset, folder: Path) -> None:
         base.eval().requires_grad_(False)
         check = codec_accuracy(device, edge, held_out)
         if training.autoencoder_epochs:
-            Stage("autoencoder", config, folder, parts["autoencoder"], writer).run(
+            Stage("autoencoder", config, folder, parts["autoencoder"], writer, prints["autoencoder"]).run(
                 training.autoencoder_epochs, training.learning_rate, steps,
                 annealed(batches, device.centers, training.autoencoder_epochs, training.sharpness),
                 AutoencoderLoss(config, device, edge), check,
@@ -152,25 +164,25 @@ def train(config, dataset: Dataset, folder: Path) -> None:
             if epochs:
                 base.requires_grad_(stage == "joint")
                 loss = TaskLoss(config, device, edge, None if stage == "joint" else frozen(edge.tail))
-                Stage(stage, config, folder, parts[stage], writer).run(epochs, rate, steps, batches, loss, check)
+                Stage(stage, config, folder, parts[stage], writer, prints[stage]).run(epochs, rate, steps, batches, loss, check)
                 settle(config, dataset.train, device)
         if training.tail_epochs:
             base.requires_grad_(True)
             device.eval().requires_grad_(False)
-            Stage("tail", config, folder, parts["tail"], writer).run(
+            Stage("tail", config, folder, parts["tail"], writer, prints["tail"]).run(
                 training.tail_epochs, training.tail_learning_rate, steps, batches, TailLoss(config, device, edge), check
             )
 
 
 def load_run(folder: Path, config, dataset: Dataset) -> Trained:
     """A finished run; its notes tell the accuracy of the uncompressed base on the test split."""
-    training = config.training
+    training, prints = config.training, fingerprints(config, dataset, STAGES)
     base, device, edge = _build(config, dataset)
     parts = stage_parts(base, device, edge)
     notes = {}
     for stage in STAGES:
         wanted = getattr(training, f"{stage}_epochs")
-        done = load_checkpoint(folder / stage, **parts[stage]) if wanted else 0
+        done = load_checkpoint(folder / stage, prints[stage], **parts[stage]) if wanted else 0
         if done != wanted:
             raise NotFound(
                 f"{folder / stage} holds {done} epochs", allowed=f"{wanted}, a finished run", fix=f"run: weaklink train {config.codec.name}"

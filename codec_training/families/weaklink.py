@@ -19,6 +19,7 @@ from codec_training.config import CodecConfig, TrainingConfig
 from codec_training.datasets import Dataset
 from codec_training.families import DeviceHalf, Trained
 from codec_training.families.weaklink_stages import CodecLoss, Heads, TrunkLoss, encoded, exported, trunk_validator, validator
+from codec_training.fingerprints import check_stages, fingerprints
 from codec_training.stages import Stage, annealed, epochs_of
 from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
@@ -34,6 +35,14 @@ from semantic_codec.nn.encoder import EncoderConfig, FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
+
+STAGES = {
+    "trunk": (),
+    "float": ("training.float_", "training.learning_rate", "training.probe", "training.consistency", "channel."),
+    "integer": ("training.integer_", "encoder.index_map"),
+    "tail": ("training.tail_",),
+}
+"""What the names of those settings begin with that no earlier stage depends on."""
 
 SHARPNESS = (4.0, 40.0)
 """Of the soft assignment to centers, at the beginning and end of the stage ``float``."""
@@ -107,7 +116,8 @@ def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
 
 def train(config: Config, dataset: Dataset, folder: Path) -> None:
     """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
-    training = config.training
+    training, prints = config.training, fingerprints(config, dataset, STAGES)
+    check_stages(config, folder, prints)
     encoder, heads = build(config, len(dataset.classes))
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
@@ -118,7 +128,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
     with SummaryWriter(folder / "tensorboard") as writer:
         encoder.to(memory_format=torch.channels_last)
         if training.trunk_epochs:
-            Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer).run(
+            Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer, prints["trunk"]).run(
                 training.trunk_epochs, training.trunk_learning_rate, steps, epochs_of(lambda batch: batch, views, config),
                 TrunkLoss(encoder, heads.probe, training), trunk_validator(encoder, heads.probe, dataset.validation),
             )  # fmt: skip
@@ -126,7 +136,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         batches = encoded(encoder, views, config, half=True)
         if encoder.centers is not None:
             batches = annealed(batches, encoder.centers, training.float_epochs, SHARPNESS)
-        Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer).run(
+        Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer, prints["float"]).run(
             training.float_epochs, training.learning_rate, steps, batches, CodecLoss(config, heads, twin=False), check,
         )  # fmt: skip
         settle(config, encoder, dataset)
@@ -134,7 +144,7 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         quantized.to(memory_format=torch.channels_last)
         heads.copy_to_twin()
         check = validator(heads, lambda: _signs(quantized, held_out, config), dataset.validation, config, twin=True)
-        Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer).run(
+        Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer, prints["integer"]).run(
             training.integer_epochs, training.integer_learning_rate, steps,
             encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
         )  # fmt: skip
@@ -146,18 +156,19 @@ def train(config: Config, dataset: Dataset, folder: Path) -> None:
         reference = IntegerReference(quantized.export())
         sent = config.codec.levels[-1]
         check = validator(heads, lambda: symbol_signs(reference(held_out)[:, :sent], config.encoder.bits), dataset.validation, config, twin=True)
-        Stage("tail", config, folder, {"heads": heads}, writer).run(
+        Stage("tail", config, folder, {"heads": heads}, writer, prints["tail"]).run(
             training.tail_epochs, training.tail_learning_rate, steps,
             exported(reference, views, config), CodecLoss(config, heads, twin=True), check,
         )  # fmt: skip
 
 
-def load_networks(folder: Path, config: Config, classes: int) -> tuple[QuantizedEncoder, Heads]:
-    """The trained encoder and heads of a finished run; NotFound where it is not finished."""
-    encoder, heads = QuantizedEncoder(config.encoder), build(config, classes)[1]
+def load_networks(folder: Path, config: Config, dataset: Dataset) -> tuple[QuantizedEncoder, Heads]:
+    """The trained encoder and heads of a finished run; NotFound where it is not finished, ConfigError where it is another."""
+    encoder, heads = QuantizedEncoder(config.encoder), build(config, len(dataset.classes))[1]
+    prints = fingerprints(config, dataset, STAGES)
     wanted = config.training.integer_epochs, config.training.tail_epochs
-    integer = load_checkpoint(folder / "integer", encoder=encoder, heads=heads)
-    done = integer, load_checkpoint(folder / "tail", heads=heads) if wanted[1] else 0
+    integer = load_checkpoint(folder / "integer", prints["integer"], encoder=encoder, heads=heads)
+    done = integer, load_checkpoint(folder / "tail", prints["tail"], heads=heads) if wanted[1] else 0
     if done != wanted:
         raise NotFound(
             f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
@@ -171,7 +182,7 @@ def load_networks(folder: Path, config: Config, classes: int) -> tuple[Quantized
 
 def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
     """A finished run, with the blind twin beside the codec."""
-    encoder, heads = load_networks(folder, config, len(dataset.classes))
+    encoder, heads = load_networks(folder, config, dataset)
     program = encoder.export()
     device = DeviceHalf(
         ENCODER,

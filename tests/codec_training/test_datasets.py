@@ -31,15 +31,44 @@ def save(path, value, size=(6, 5)):
 
 def test_class_folders_with_and_without_a_test_split(tmp_path):
     for label, name in enumerate(("cat", "dog")):
-        for index in range(10):
+        for index in range(50):
             save(tmp_path / "plain" / name / f"{index}.png", 100 * label + index)
             save(tmp_path / "parted" / ("test" if index < 3 else "train") / name / f"{index}.png", 100 * label + index)
     plain, parted = (load_dataset(f"folder:{tmp_path / name}") for name in ("plain", "parted"))
     assert plain.classes == parted.classes == ("cat", "dog")
-    assert (len(plain.train), len(plain.test)) == (16, 4)
-    assert (len(parted.train), len(parted.test)) == (14, 6)
+    assert len(plain.train) + len(plain.test) == 100 and 10 <= len(plain.test) <= 30
+    assert (len(parted.train), len(parted.test)) == (94, 6)
     assert parted.shape == (5, 6, 3)
     assert ((parted.test.images[:, 0, 0, 0] >= 100) == parted.test.labels).all()
+
+
+def test_an_image_more_or_less_moves_no_other_between_train_and_test(tmp_path):
+    for index in range(60):
+        save(tmp_path / ("cat" if index % 2 else "dog") / f"{index}.png", 4 * index)
+    before = load_dataset(f"folder:{tmp_path}")
+    save(tmp_path / "ant" / "new.png", 255)
+    (tmp_path / "dog" / "0.png").unlink()
+    after = load_dataset(f"folder:{tmp_path}")
+    for part in ("train", "test"):
+        kept, now = (set(getattr(each, part).images[:, 0, 0, 0].tolist()) - {0, 255} for each in (before, after))
+        assert kept == now
+
+
+def test_images_of_a_folder_come_mixed(tmp_path):
+    for part in ("train", "test"):
+        for index in range(40):
+            save(tmp_path / "parted" / part / "ab"[index % 2] / f"{index}.png", index)
+            save(tmp_path / "plain" / "ab"[index % 2] / f"{index}.png", index)
+    for name in ("parted", "plain"):
+        labels = load_dataset(f"folder:{tmp_path / name}").train.labels
+        assert 0 < labels[: len(labels) // 2].mean() < 1
+
+
+def test_too_few_images_for_a_test_split_are_refused(tmp_path):
+    save(tmp_path / "cat" / "0.png", 0)
+    save(tmp_path / "dog" / "0.png", 0)
+    with pytest.raises(ConfigError, match="of the 2 images .* are test images"):
+        load_dataset(f"folder:{tmp_path}")
 
 
 def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):

@@ -9,6 +9,7 @@ from torch import nn
 from codec_training.config import LearningConfig
 from codec_training.optimizers import OPTIMIZERS, MatrixMuon, optimizers_of
 from codec_training.stages import Stage
+from semantic_codec.errors import ConfigError
 
 STEPS = 5
 
@@ -31,6 +32,9 @@ class _Log:
         pass
 
 
+FINGERPRINT = {"training.learning_rate": 3e-3, "images": "abc"}
+
+
 class Stopped(Exception):
     pass
 
@@ -40,7 +44,7 @@ class _Config:
     training: LearningConfig
 
 
-def _train(folder, optimizer: str, stop_after: int | None = None) -> tuple[nn.Module, list[float]]:
+def _train(folder, optimizer: str, stop_after: int | None = None, fingerprint=FINGERPRINT) -> tuple[nn.Module, list[float]]:
     """Four epochs; ``stop_after`` breaks off while the epoch after that many runs."""
     network, losses = _network(), []
 
@@ -51,7 +55,7 @@ def _train(folder, optimizer: str, stop_after: int | None = None) -> tuple[nn.Mo
         losses.append(float(loss.detach()))
         return loss
 
-    stage = Stage("only", _Config(LearningConfig(optimizer=optimizer)), folder, {"network": network}, _Log())
+    stage = Stage("only", _Config(LearningConfig(optimizer=optimizer)), folder, {"network": network}, _Log(), fingerprint)
     stage.run(4, 3e-3, STEPS, _batches, loss_of, dict)
     return network, losses
 
@@ -65,6 +69,23 @@ def test_a_stage_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, optimizer
     assert rest == losses[2 * STEPS :] and losses[-1] < losses[0]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"training.learning_rate": 0.5}, "training.learning_rate 0.003, now 0.5; allowed"), ({"images": "abd"}, "images abc, now abd")],
+)
+def test_a_stage_of_other_settings_or_images_is_not_resumed(tmp_path, change, message):
+    _train(tmp_path, "adamw")
+    with pytest.raises(ConfigError, match=message):
+        _train(tmp_path, "adamw", fingerprint=FINGERPRINT | change)
+    assert _train(tmp_path, "adamw")[1] == []
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_not_resumed(tmp_path):
+    _train(tmp_path, "adamw", fingerprint=None)
+    with pytest.raises(ConfigError, match="does not say with which settings"):
+        _train(tmp_path, "adamw")
 
 
 def test_muon_takes_the_convolutions_that_mix_channels_and_no_parameter_twice():

@@ -1,6 +1,7 @@
 """A whole training, as a user runs it, on a tiny codec."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from codec_training import evaluate, export, local, train
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import load_config
-from codec_training.datasets import load_dataset
+from codec_training.datasets import hold_out, load_dataset
 from codec_training.families import weaklink
 from semantic_codec.bundle import find_bundle, load_bundle, load_recording
 from semantic_codec.errors import ConfigError, NotFound
@@ -65,6 +66,23 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ("views = 2", "views = 2\nlearning_rate = 0.5", "training.learning_rate 0.006, now 0.5"),
+        ("validation = 200", "validation = 100", "training.validation 200, now 100; images "),
+    ],
+)
+def test_a_run_of_other_settings_is_neither_resumed_nor_exported(trained, tmp_path, old, new, difference):
+    folder, config = trained
+    path = tmp_path / "tiny.toml"
+    path.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=f"float was trained with {difference}"):
+        train.main([str(path), "--runs", str(folder), "--threads", "1"])
+    with pytest.raises(ConfigError, match=f"integer was trained with {difference}"):
+        export.main([str(path), "--runs", str(folder), "--bundles", str(tmp_path)])
+
+
 def test_the_trunk_learns_alone_and_the_codec_goes_on_from_it(trained, tmp_path, capsys):
     path = tmp_path / "trunk.toml"
     path.write_text(trained[1].read_text().replace("trunk_epochs = 0\nfloat_epochs = 3", "trunk_epochs = 4\nfloat_epochs = 1").replace('"tiny"', '"trunk"', 1))
@@ -79,10 +97,19 @@ def test_the_trunk_learns_alone_and_the_codec_goes_on_from_it(trained, tmp_path,
     assert torch.dist(weights[2], weights[1]) < torch.dist(weights[2], weights[0])
 
 
+def test_other_settings_of_the_last_stage_leave_the_earlier_ones_as_they_are(trained, tmp_path, capsys):
+    folder, config = trained
+    shutil.copytree(folder / "tiny", tmp_path / "tiny", ignore=shutil.ignore_patterns("tail", "bundles"))
+    path = tmp_path / "tiny.toml"
+    path.write_text(config.read_text().replace("tail_epochs = 2", "tail_epochs = 1"))
+    assert train.main([str(path), "--runs", str(tmp_path), "--threads", "1"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if " epoch " in line] == ["tail epoch 1/1"]
+
+
 def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):
     folder, path = trained
     config, images = load_config(str(path)), torch.from_numpy(load_dataset("digits").test.images)
-    encoder, heads = weaklink.load_networks(folder / "tiny", config, 10)
+    encoder, heads = weaklink.load_networks(folder / "tiny", config, hold_out(load_dataset("digits"), 200))
     # Three epochs leave the probe with one answer for all: one with random weights tells the images apart.
     probe = torch.nn.Linear(heads.probe.in_features, 10)
     with torch.no_grad():

@@ -33,8 +33,9 @@ snr_db = [-6.0, 7.0]
 [training]
 recipe = "{recipe}"
 base_epochs = {base_epochs}
-autoencoder_epochs = 2
+autoencoder_epochs = 6
 task_epochs = {task_epochs}
+task_learning_rate = 4e-3
 joint_epochs = {joint_epochs}
 tail_epochs = {tail_epochs}
 batch = 32
@@ -54,11 +55,12 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for number, name in enumerate(("red", "green", "blue")):
-        (folder / name).mkdir()
+        for part in ("train", "test"):
+            (folder / part / name).mkdir(parents=True)
         for index in range(120):
             picture = rng.integers(0, 120, (20, 12, 3))
             picture[..., number] += 120
-            Image.fromarray(picture.astype(np.uint8)).save(folder / name / f"{index}.png")
+            Image.fromarray(picture.astype(np.uint8)).save(folder / ("train" if index % 5 else "test") / name / f"{index}.png")
     return folder
 
 

@@ -6,7 +6,7 @@ import torch
 
 from codec_training import evaluate, train
 from codec_training.config import load_config
-from codec_training.datasets import load_dataset
+from codec_training.datasets import hold_out, load_dataset
 from codec_training.families import weaklink
 from codec_training.families.weaklink_stages import CodecLoss, Sent
 from codec_training.views import Batch
@@ -43,7 +43,7 @@ def test_centers_train_export_to_thresholds_and_decode(tmp_path):
     assert (program.bits_per_symbol, [level.payload_bytes for level in bundle.manifest.levels]) == (2, [2, 8])
     clean = [row["accuracy_percent"] for row in bundle.manifest.accuracy if row["ber"] == 0 and row["level"] == 1]
     assert clean[0] > 20  # ten classes: guessing gives 10
-    encoder, heads = weaklink.load_networks(tmp_path / "tiny", config, 10)
+    encoder, heads = weaklink.load_networks(tmp_path / "tiny", config, hold_out(load_dataset("digits"), 200))
     images = torch.from_numpy(load_dataset("digits").test.images)
     with torch.no_grad():
         simulated = transmitted(encoder.eval()(images), encoder.centers, 32)[0]
@@ -114,7 +114,7 @@ def test_a_run_without_tail_tuning_is_finished_after_its_integer_stage(tmp_path)
     path = write(tmp_path, text)
     assert train.main([path, "--runs", str(tmp_path), "--threads", "1"]) == 0
     stored = torch.load(tmp_path / "tiny" / "integer" / "checkpoint.pt", weights_only=True)["heads"]
-    _, heads = weaklink.load_networks(tmp_path / "tiny", load_config(path), 10)
+    _, heads = weaklink.load_networks(tmp_path / "tiny", load_config(path), hold_out(load_dataset("digits"), 200))
     assert all(torch.equal(value, stored[name]) for name, value in heads.state_dict().items())
 
 

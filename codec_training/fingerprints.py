@@ -1,0 +1,58 @@
+"""What decides how a stage of a training ends: settings and images. Checkpoints keep it, so that no other run goes on from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from hashlib import blake2s
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec_training.checkpoint import load_checkpoint
+from codec_training.config import as_table
+from codec_training.datasets import Dataset
+
+NOT_TRAINED = ("codec.name", "codec.codec_id", "codec.version", "codec.dataset", "codec.blind_ber")
+"""Settings that no weight depends on. Where a data set lies is one of them: its images are compared themselves."""
+
+
+def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+    """Of each stage: the settings it depends on, by their names in the configuration, and the training images' digest.
+
+    ``stages``, in order, say what the names of those settings begin with that no earlier stage depends on; a setting belongs
+    to the first stage that claims it, and all stages depend on one that none claims.
+    """
+    order = list(stages)
+    settings = {name: value for name, value in _settings(as_table(config)) if name not in NOT_TRAINED}
+    since = {name: next((at for at, begin in enumerate(stages.values()) if name.startswith(begin)), 0) for name in settings}
+    images = {"images": digest_of(dataset)}
+    return {
+        stage: {name: value for name, value in settings.items() if since[name] <= position} | images
+        for position, stage in enumerate(order)
+    }
+
+
+def check_stages(config, folder: Path, prints: dict[str, dict[str, Any]]) -> None:
+    """ConfigError: a stage that the run in ``folder`` would go on with or skip was trained otherwise."""
+    for stage, fingerprint in prints.items():
+        if getattr(config.training, f"{stage}_epochs"):
+            load_checkpoint(folder / stage, fingerprint)
+
+
+def digest_of(dataset: Dataset) -> str:
+    """Of the training images in their order, their labels and the classes."""
+    digest = blake2s(json.dumps([dataset.shape, dataset.classes]).encode(), digest_size=8)
+    for array in (dataset.train.images, dataset.train.labels):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _settings(table: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """("training.batch", 100) and so on, with values as JSON has them."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{within}{name}.")
+        else:
+            yield within + name, json.loads(json.dumps(value))
