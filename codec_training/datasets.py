@@ -6,6 +6,7 @@ Every data set is held in memory as ``uint8 (N, H, W, 3)``: the ones meant for m
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -49,6 +50,13 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Height, width, channels of one image."""
         return tuple(self.train.images.shape[1:])
+
+    def digest(self) -> str:
+        """Of the training images in their order, their labels and the classes: what learns from other images has another."""
+        digest = blake2s(json.dumps([self.shape, self.classes]).encode(), digest_size=8)
+        for array in (self.train.images, self.train.labels):
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
 
 _LOADERS: dict[str, Callable[[Path], Dataset]] = {}

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from hashlib import blake2s
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import as_table
@@ -27,7 +24,7 @@ def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -
     order = list(stages)
     settings = {name: value for name, value in _settings(as_table(config)) if name not in NOT_TRAINED}
     since = {name: next((at for at, begin in enumerate(stages.values()) if name.startswith(begin)), 0) for name in settings}
-    images = {"images": digest_of(dataset)}
+    images = {"images": dataset.digest()}
     return {
         stage: {name: value for name, value in settings.items() if since[name] <= position} | images
         for position, stage in enumerate(order)
@@ -39,14 +36,6 @@ def check_stages(config, folder: Path, prints: dict[str, dict[str, Any]]) -> Non
     for stage, fingerprint in prints.items():
         if getattr(config.training, f"{stage}_epochs"):
             load_checkpoint(folder / stage, fingerprint)
-
-
-def digest_of(dataset: Dataset) -> str:
-    """Of the training images in their order, their labels and the classes."""
-    digest = blake2s(json.dumps([dataset.shape, dataset.classes]).encode(), digest_size=8)
-    for array in (dataset.train.images, dataset.train.labels):
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
 
 
 def _settings(table: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ import re
 from dataclasses import asdict, dataclass
 from hashlib import blake2s
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,10 +88,13 @@ class Teacher(nn.Module):
 
 
 def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path) -> Path:
-    """``run/teacher``, a link to the folder of all runs beside ``run`` that ask for this teacher of this data set."""
+    """``run/teacher``, a link to the folder of all runs beside ``run`` that ask for this teacher of these training images.
+
+    A folder that lies there itself, as in a copy of a run, stays: what it holds is compared when it is read.
+    """
     link = run / "teacher"
-    if not link.exists():
-        asked = json.dumps([dataset.name, len(dataset.train), asdict(config)])
+    if link.is_symlink() or not link.exists():
+        asked = json.dumps(_fingerprint(dataset, config))
         plain = re.sub(r"[^\w.]+", "-", dataset.name)
         name = f"{plain}-{blake2s(asked.encode(), digest_size=4).hexdigest()}"
         (run.parent / "teachers" / name).mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,10 @@ def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path) -> Path:
     return link
 
 
+def _fingerprint(dataset: Dataset, config: TeacherConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config))) | {"images": dataset.digest()}
+
+
 def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teacher:
     """Train on ``dataset.train``, report on ``dataset.validation``; resumes from ``folder`` and stays there."""
     torch.manual_seed(config.seed)
@@ -107,7 +115,8 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teac
     model.fit_input(dataset.train.images[:5000])
     steps = len(dataset.train) // config.batch
     optimizer, schedule = _optimizer(model, config, steps * config.epochs)
-    start = load_checkpoint(folder, model=model, optimizer=optimizer, schedule=schedule)
+    fingerprint = _fingerprint(dataset, config)
+    start = load_checkpoint(folder, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
     padded = pad_reflect(torch.from_numpy(dataset.train.images), config.margin)
     labels = torch.from_numpy(dataset.train.labels)
     for epoch in range(start, config.epochs):
@@ -131,7 +140,7 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teac
             loss.backward()
             optimizer.step()
             schedule.step()
-        save_checkpoint(folder, epoch + 1, asdict(config), model=model, optimizer=optimizer, schedule=schedule)
+        save_checkpoint(folder, epoch + 1, asdict(config), fingerprint, model=model, optimizer=optimizer, schedule=schedule)
         if dataset.validation is not None:
             print(f"teacher epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation):.2f} %", flush=True)
     return model.eval()

@@ -6,6 +6,7 @@ consistent", arXiv 2106.05237); mirroring is left free, with the mirrored crop t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,15 @@ class Views:
         everything = torch.arange(len(self))
         plain = torch.zeros(len(self), dtype=torch.bool)
         logits = list(torch.from_numpy(np.load(cache))) if cache.is_file() else []
-        for view in tqdm(range(len(logits), self.count), desc="teacher looks at the crops"):
+        missing = range(len(logits), self.count)
+        for view in tqdm(missing, desc="teacher looks at the crops"):
             crops = self.images(everything, torch.full_like(everything, view), plain)
             logits.append(predict(teacher, crops).half())
-        np.save(cache, torch.stack(logits).numpy())
+        if missing:
+            partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")  # other runs may be at it as well
+            with partial.open("wb") as file:
+                np.save(file, torch.stack(logits).numpy())
+            os.replace(partial, cache)
         self.teacher_logits = torch.stack(logits[: self.count])
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:

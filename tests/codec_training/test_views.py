@@ -9,8 +9,9 @@ from torch import nn
 
 from codec_training.config import LearningConfig
 from codec_training.datasets import Dataset, Split, hold_out, load_dataset
-from codec_training.teacher import TeacherConfig, shared_folder
+from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
 from codec_training.views import Views
+from semantic_codec.errors import ConfigError
 
 CONFIG = LearningConfig(views=2, margin=1)
 
@@ -39,9 +40,24 @@ def test_runs_that_ask_for_one_teacher_share_its_folder(tmp_path, digits):
         (digits, TeacherConfig(epochs=3)),
         (hold_out(load_dataset("digits"), 100), TeacherConfig()),
         (replace(digits, name="folder:/some/parts"), TeacherConfig()),
+        (replace(digits, train=Split(digits.train.images[::-1], digits.train.labels)), TeacherConfig()),
+        (replace(digits, classes=digits.classes[::-1]), TeacherConfig()),
     ):
-        other = shared_folder(dataset, config, tmp_path / f"{dataset.name[-5:]}{config.epochs}{len(dataset.train)}")
+        other = shared_folder(dataset, config, tmp_path / "first")
         assert list(other.iterdir()) == []
+    assert (shared_folder(digits, TeacherConfig(), tmp_path / "first") / "weights").read_text() == "trained"
+
+
+def test_a_teacher_s_folder_in_a_copied_run_stays_and_is_compared(tmp_path, digits):
+    config = TeacherConfig(epochs=1, batch=100, widths=(8, 8, 8))
+    large = [Split(part.images[:200].repeat(4, 1).repeat(4, 2), part.labels[:200]) for part in (digits.train, digits.test)]
+    dataset = Dataset("large", digits.classes, *large)
+    (tmp_path / "run" / "teacher").mkdir(parents=True)
+    folder = shared_folder(dataset, config, tmp_path / "run")
+    assert not folder.is_symlink()
+    train_teacher(dataset, config, folder)
+    with pytest.raises(ConfigError, match="epochs 1, now 2; images "):
+        train_teacher(replace(dataset, classes=digits.classes[::-1]), replace(config, epochs=2), folder)
 
 
 def test_a_link_to_a_folder_that_is_gone_is_made_anew(tmp_path, digits):
@@ -61,3 +77,21 @@ def test_a_teacher_looks_at_each_crop_once(tmp_path, digits):
         for view in range(views.count):
             crops = views.images(index, torch.full_like(index, view), torch.zeros(50, dtype=torch.bool))
             assert np.allclose(views.teacher_logits[view, :, 0], crops.float().mean((1, 2, 3)), rtol=1e-2)
+
+
+def test_known_logits_are_not_written_again_and_stay_whole_where_writing_fails(tmp_path, digits, monkeypatch):
+    split = Split(digits.train.images[:50], digits.train.labels[:50])
+    Views(split, CONFIG).distil(Mean(), tmp_path)
+    (cache,) = tmp_path.iterdir()
+    before = cache.stat().st_ino, cache.read_bytes()
+    Views(split, CONFIG).distil(Mean(), tmp_path)
+    assert (cache.stat().st_ino, cache.read_bytes()) == before
+
+    def cut_off(file, _):
+        file.write(b"half of it")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "save", cut_off)
+    with pytest.raises(OSError, match="no space"):
+        Views(split, replace(CONFIG, views=4)).distil(Mean(), tmp_path)
+    assert cache.read_bytes() == before[1]
