@@ -95,7 +95,7 @@ class ServedCodec:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What serves at one time. ``defaults``: default version by name, where it is not the newest one."""
+    """What serves at one time. ``defaults``: default version by name; where there is none, the newest."""
 
     codecs: tuple[ServedCodec, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -132,8 +132,7 @@ class Repository:
 
     def catalogue(self) -> Catalogue:
         """What :meth:`replace` would need to bring this state back."""
-        defaults = {name: codec.version for name, codec in self.default.items() if codec is not self.newest[name]}
-        return Catalogue(self.codecs, self.refused, defaults)
+        return Catalogue(self.codecs, self.refused, {name: codec.version for name, codec in self.default.items()})
 
     def get(self, name: str, version: int = 0) -> ServedCodec:
         """An empty name is the only codec, a version of 0 the default one. NotFound names what serves."""

@@ -82,6 +82,23 @@ def test_the_default_version_is_what_its_file_says(tmp_path: Path, content: str)
     assert repository.get("").version == 2
 
 
+@pytest.mark.parametrize("file", ["2\n", None])
+def test_a_damaged_default_file_leaves_the_default_where_it_was_also_at_the_newest(tmp_path: Path, file: str | None):
+    for version in (1, 2):
+        make_bundle(tmp_path, version=version)
+    path = tmp_path / "toy" / "default"
+    if file is not None:
+        path.write_text(file)
+    repository = load_repository([tmp_path], accept)
+    make_bundle(tmp_path, version=3)
+    path.write_text("2x\n")
+    repository.replace(scan([tmp_path], accept, repository.catalogue()))
+    assert repository.get("toy").version == 2
+    path.unlink()
+    repository.replace(scan([tmp_path], accept, repository.catalogue()))
+    assert repository.get("toy").version == 3
+
+
 class Load:
     """Callers that ask one request after another until :meth:`stop`; each answer counted by caller."""
 
