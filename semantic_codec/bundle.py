@@ -233,12 +233,17 @@ def find_bundle(name: str, version: int = 0, roots: list[Path] | None = None) ->
 
 
 def load_recording(bundle: Bundle) -> Recording:
-    """The bundle's recording; :class:`NotFound` where it has none, :class:`BundleError` where shapes do not fit."""
+    """The bundle's recording; :class:`NotFound` where it has none, :class:`BundleError` where it is damaged or shapes do not fit."""
     path = bundle.folder / RECORDING
     if not path.is_file():
         raise NotFound(f"bundle {bundle.manifest.name} has no recording", allowed=RECORDING, fix="use a bundle that has one")
-    with np.load(path, allow_pickle=False) as stored:
-        recording = Recording(stored["bitstreams"], stored["labels"].astype(np.int64))
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            recording = Recording(stored["bitstreams"], stored["labels"].astype(np.int64))
+    except Exception as error:  # damage makes NumPy, zipfile and zlib raise a dozen kinds, and no hash guards this file
+        raise _refuse(f"{RECORDING} cannot be read ({type(error).__name__})", "arrays bitstreams and labels, as exported") from error
+    if recording.labels.ndim != 1:
+        raise _refuse(f"labels have the shape {recording.labels.shape}", "one label per bitstream")
     expected = (len(recording.labels), bundle.manifest.levels[-1].payload_bytes)
     if recording.bitstreams.dtype != np.uint8 or recording.bitstreams.shape != expected:
         raise _refuse(f"bitstreams are {recording.bitstreams.dtype} {recording.bitstreams.shape}", f"uint8 {expected}")

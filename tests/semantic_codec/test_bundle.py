@@ -136,9 +136,28 @@ def test_a_recording_of_the_wrong_shape_is_refused(copy):
     np.savez(copy / "recording.npz", bitstreams=np.zeros((3, 5), np.uint8), labels=np.zeros(3))
     with pytest.raises(BundleError, match=r"bitstreams are uint8 \(3, 5\); allowed: uint8 \(3, 8\)"):
         load_recording(bundle)
+    np.savez(copy / "recording.npz", bitstreams=np.zeros((3, 8), np.uint8), labels=np.zeros((3, 1)))
+    with pytest.raises(BundleError, match=r"labels have the shape \(3, 1\)"):
+        load_recording(bundle)
     (copy / "recording.npz").unlink()
     with pytest.raises(NotFound, match="has no recording"):
         load_recording(bundle)
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "empty", "flipped", "array", "nameless"])
+def test_a_damaged_recording_is_refused(copy, damage):
+    path = copy / "recording.npz"
+    data = path.read_bytes()
+    if damage == "array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif damage == "nameless":
+        np.savez(path, bitstreams=np.zeros((3, 8), np.uint8))
+    else:
+        flipped = data[:200] + bytes([data[200] ^ 255]) + data[201:]
+        path.write_bytes({"cut": data[: len(data) // 2], "junk": b"hello", "empty": b"", "flipped": flipped}[damage])
+    with pytest.raises(BundleError, match="recording.npz cannot be read.*allowed: arrays bitstreams and labels"):
+        load_recording(load_bundle(copy))
 
 
 def test_temperature_is_the_table_and_linear_between(copy):
