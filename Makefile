@@ -61,40 +61,40 @@ reference: $(STAMP) ## write the tables of settings and metrics into docs/operat
 
 .PHONY: bench-frames
 bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/results
-	$(RUN) -m benchmarks frames --json benchmarks/results/frames.json $(ARGS)
+	$(RUN) -m weaklink bench frames --json benchmarks/results/frames.json $(ARGS)
 
 .PHONY: bench-links
 bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/results
-	$(RUN) -m benchmarks links --json benchmarks/results/links.json $(ARGS)
+	$(RUN) -m weaklink bench links --json benchmarks/results/links.json $(ARGS)
 
 .PHONY: bench-overload
 bench-overload: $(STAMP) ## answers under ten times the capacity for a minute, into benchmarks/results and docs/operating.md
-	$(RUN) -m benchmarks overload --json benchmarks/results/overload.json --docs docs/operating.md $(ARGS)
+	$(RUN) -m weaklink bench overload --json benchmarks/results/overload.json --docs docs/operating.md $(ARGS)
 
 .PHONY: bench-flood
 bench-flood: $(STAMP) ## answers of honest devices under a flood of noise, into benchmarks/results
-	$(RUN) -m benchmarks flood --json benchmarks/results/flood.json $(ARGS)
+	$(RUN) -m weaklink bench flood --json benchmarks/results/flood.json $(ARGS)
 
 .PHONY: bench-runtimes
 bench-runtimes: $(STAMP) ## speed of the edge node's runtimes, into benchmarks/results
-	$(RUN) -m benchmarks runtimes --json benchmarks/results/runtimes.json $(ARGS)
+	$(RUN) -m weaklink bench runtimes --json benchmarks/results/runtimes.json $(ARGS)
 
 RIVALS_PYTHON ?=
 .PHONY: bench-serving
 bench-serving: $(STAMP) ## the edge node against other model servers, into benchmarks/results and docs/operating.md (needs nghttp2-client; RIVALS_PYTHON=... for the others)
-	$(RUN) -m benchmarks serving --json benchmarks/results/serving.json --docs docs/operating.md $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
+	$(RUN) -m weaklink bench serving --json benchmarks/results/serving.json --docs docs/operating.md $(if $(RIVALS_PYTHON),--rivals-python $(RIVALS_PYTHON)) $(ARGS)
 
 .PHONY: bench-rivals
 bench-rivals: $(STAMP) ## the codec against FEC, JPEG and the raw image, into benchmarks/results and docs/rivals.md
-	$(RUN) -m benchmarks rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png $(ARGS)
+	$(RUN) -m weaklink bench rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png $(ARGS)
 
 .PHONY: bench-codecs
 bench-codecs: $(STAMP) ## every family's codecs and their rivals in one table, into benchmarks/results and docs/codecs.md
-	$(RUN) -m benchmarks codecs --json benchmarks/results/codecs.json --docs docs/codecs.md --plots docs/images $(ARGS)
+	$(RUN) -m weaklink bench codecs --json benchmarks/results/codecs.json --docs docs/codecs.md --plots docs/images $(ARGS)
 
 .PHONY: bench-growth
 bench-growth: $(STAMP) ## cost of a request as devices, bundles and the queue grow, into benchmarks/results and docs/operating.md
-	$(RUN) -m benchmarks growth --json benchmarks/results/growth.json --docs docs/operating.md $(ARGS)
+	$(RUN) -m weaklink bench growth --json benchmarks/results/growth.json --docs docs/operating.md $(ARGS)
 
 CODEC ?= cifar10
 FIRMWARE ?= build/firmware
@@ -120,7 +120,7 @@ fuzz-edge: $(STAMP) ## random and mutated input of each kind for the edge node; 
 
 .PHONY: bench-device
 bench-device: $(STAMP) ## instructions, flash and RAM of the emulated STM32, into benchmarks/results
-	$(RUN) -m benchmarks device --json benchmarks/results/device.json $(ARGS)
+	$(RUN) -m weaklink bench device --json benchmarks/results/device.json $(ARGS)
 
 .PHONY: wheel
 wheel: $(STAMP) ## dist/weaklink-*.whl, bundles included

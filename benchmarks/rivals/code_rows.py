@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from math import ceil, log2
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
 
 from benchmarks.latency import local_accuracy
 from benchmarks.rivals.channels import BERS, Condition
 from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.contest import Contest, Rival, rivals
+from benchmarks.rivals.label_code import read_right
 from benchmarks.rivals.store import Row, Store
 from codec_training.datasets import hold_out, load_dataset
 from codec_training.evaluate import record
@@ -131,25 +130,17 @@ class CodeRows:
         return Contest(self._bundle, recording, 1, self._base["seed"] + 1, self._threads)
 
     def _local(self, size: int, ber: float) -> None:
-        """The device's own answer: its label's bits, each repeated as often as ``size`` bytes allow; a wrong label is wrong."""
+        """The device's own answer: its label in a code that fills ``size`` bytes; a wrong label is wrong."""
 
         def measure() -> Row:
             accuracy = local_accuracy(self._bundle.manifest.name)
             if accuracy is None:
                 return {"accuracy_percent": None, "on_air_bytes": size + HEADER_BYTES} | self._device
-            bits = ceil(log2(len(self._bundle.manifest.tasks[0].classes)))
-            right = accuracy / 100 * repeated_bit(8 * size // bits, ber) ** bits
+            right = accuracy / 100 * read_right(len(self._bundle.manifest.tasks[0].classes), 8 * size, ber)
             spread = 196 * (right * (1 - right) / self._contest.images) ** 0.5
             return {"accuracy_percent": 100 * right, "interval_percent": spread, "on_air_bytes": size + HEADER_BYTES} | self._device
 
-        self._store.row(self._parameters(LOCAL, f"label in {size} B", size, Condition("bsc", ber)), measure)
-
-
-def repeated_bit(times: int, ber: float) -> float:
-    """Probability that a bit sent ``times`` times is read right by majority, ties by a coin."""
-    half = times / 2
-    wins = binom.cdf(ceil(half) - 1, times, ber)
-    return float(wins + (binom.pmf(half, times, ber) / 2 if times % 2 == 0 else 0))
+        self._store.row(self._parameters(LOCAL, f"label coded in {size} B", size, Condition("bsc", ber)), measure)
 
 
 def base_parameters(bundle: Bundle, images: int, draws: int, seed: int, validation_images: int) -> dict[str, Any]:

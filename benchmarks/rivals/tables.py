@@ -20,7 +20,7 @@ def markdown(rows: list[Row], verdicts: list[Row]) -> str:
         parts += [f"### `{bundle}`", device(own)]
         for size in sorted({row["payload_bytes"] for row in own if row["family"] in (*CODES, GENIE) and row["payload_bytes"]}):
             parts += [f"{size} B of payload, accuracy in %:", codes(own, size)]
-        parts += ["The device alone, its label repeated to fill the payload:", by_ber([row for row in own if row["family"] == LOCAL])]
+        parts += ["The device alone, its label in a code that fills the payload:", by_ber([row for row in own if row["family"] == LOCAL])]
         parts += ["Pictures on an error-free link:", pictures(own)]
         hurt = [row for row in own if row["family"] in PICTURES and "file_on_air_bytes" not in row and row.get("on_air_bytes")]
         if hurt:

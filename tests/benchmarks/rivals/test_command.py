@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.rivals import command
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.code_rows import repeated_bit
 from benchmarks.rivals.contest import Contest, Rival, rivals
 from benchmarks.rivals.images import ImageFormat
 from benchmarks.rivals.picture_rows import measure_pictures
@@ -91,11 +90,6 @@ def test_no_rival_carries_less_than_the_shortest_level():
     found = rivals(find_bundle("digits"), ("ldpc-5g", "convolutional-k7"))
     assert min(rival.info_bytes for rival in found) == 2 and {rival.coded_bytes for rival in found} == {4, 8}
     assert Rival("ldpc-5g", 6, 8) in found and Rival("convolutional-k7", 6, 8) not in found
-
-
-@pytest.mark.parametrize(("times", "ber", "right"), [(1, 0.1, 0.9), (2, 0.1, 0.9), (3, 0.1, 0.972), (16, 0.0, 1.0)])
-def test_a_repeated_bit_by_hand(times, ber, right):
-    assert repeated_bit(times, ber) == pytest.approx(right)
 
 
 @pytest.fixture(scope="module")
