@@ -353,17 +353,21 @@ class EdgeServer:
         return join(settings.host, sock.getsockname()[1])
 
     async def _keep(self) -> None:
-        """Follow the files that may be replaced and bring the replay window to the disk, until cancelled."""
+        """Follow the files that may be replaced and bring the replay window to the disk, until cancelled; what fails is
+        tried again."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(KEEPING_S)
-            for file in self._watched:
-                outcome = file.reload()
-                if outcome is not None:
-                    self.metrics.count(self.metrics.reloads, file.name, outcome)
-                if outcome == "ok" and isinstance(file, TokenFile):
-                    self._grpc_door.admit_again()  # a struck token's streams would go on without end
-            await loop.run_in_executor(None, self._replay.flush_to_disk())
+            try:
+                for file in self._watched:
+                    outcome = file.reload()
+                    if outcome is not None:
+                        self.metrics.count(self.metrics.reloads, file.name, outcome)
+                    if outcome == "ok" and isinstance(file, TokenFile):
+                        self._grpc_door.admit_again()  # a struck token's streams would go on without end
+                await loop.run_in_executor(None, self._replay.flush_to_disk())
+            except Exception:
+                log.exception("keys, tokens and certificates were not looked at")
 
     async def _open_http(self) -> str:
         settings = self._settings

@@ -36,10 +36,11 @@ class WatchedFile(Generic[T]):
             return None
         try:
             self.value = self._read()
-        except ConfigError as error:
+        except Exception as error:  # also what nobody foresaw in a file: the next look must come
             if getattr(error.__context__, "errno", None) not in _PASSING:
                 self._seen = stamps
-            log.warning("%s not reloaded, the earlier ones stay: %s", self.name, error)
+            reason = error if isinstance(error, ConfigError) else repr(error)
+            log.warning("%s not reloaded, the earlier ones stay: %s", self.name, reason)
             return "failed"
         self._seen = stamps
         log.info("%s reloaded", self.name)

@@ -146,6 +146,18 @@ async def test_new_keys_take_effect_without_a_restart(bundle_root: Path, bundle:
         assert read_keyed_reply(await device.reply(), 7, other).sequence == 0, "a new key counts from 0"
 
 
+async def test_keys_are_followed_after_a_look_that_failed(
+    bundle_root: Path, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(edge, "KEEPING_S", 0.02)
+    async with running(bundle_root, keys=keys) as (server, _):
+        with monkeypatch.context() as broken:
+            broken.setattr(server._replay, "flush_to_disk", lambda: 1 / 0)
+            await until(lambda: "ZeroDivisionError" in caplog.text)
+        secret(keys, f'8 = "{TWO}"\n')
+        await until(lambda: sample(server, "weaklink_reloads_total", file="keys", outcome="ok") == 1)
+
+
 async def test_a_frame_of_a_key_replaced_meanwhile_takes_no_sequence_of_the_new_one(
     bundle_root: Path, bundle: Bundle, keys: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -29,6 +29,13 @@ def test_a_bad_file_keeps_the_earlier_keys(tmp_path: Path):
     assert keys.reload() == "ok" and list(keys) == [9]
 
 
+def test_a_file_that_no_check_foresaw_keeps_the_earlier_keys(tmp_path: Path):
+    path = secret(tmp_path / "keys.json", f'{{"7": "{ONE}"}}')
+    keys = Keyring(path)
+    secret(path, "[" * 100_000)  # RecursionError
+    assert keys.reload() == "failed" and keys.reload() is None and keys[7].secret.hex() == ONE
+
+
 def test_a_replaced_file_of_the_same_size_is_noticed(tmp_path: Path):
     path = secret(tmp_path / "keys.toml", f'7 = "{ONE}"\n')
     keys = Keyring(path)
