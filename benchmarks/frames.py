@@ -278,6 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.frames < 1:
         parser.error(f"--frames is {options.frames}; allowed: 1 or more; fix: leave it out for 100000")
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}; allowed: 0 or more; fix: leave it out for {SEED}")
     rng = np.random.default_rng(options.seed)
     links = max(1, min(400, options.frames // 100))
     rows: list[dict[str, Any]] = []

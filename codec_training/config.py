@@ -17,6 +17,9 @@ from semantic_codec.errors import ConfigError, NotFound
 CONFIGS = Path(__file__).parent / "configs"
 """Found by name in the folder and below it; ``ablations`` holds variants that are trained only to be compared."""
 
+LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1}
+"""What [training] and [teacher] take at least; of a stage's epochs, which may be left out, 0."""
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -90,6 +93,12 @@ def load_config(name: str):
         )
     if config.training.optimizer not in OPTIMIZERS:
         raise _wrong("training.optimizer", config.training.optimizer, ", ".join(OPTIMIZERS))
+    for where in ("training", "teacher"):
+        table = getattr(config, where)
+        for key, value in {} if table is None else vars(table).items():
+            least = LEAST.get(key, 0 if key.endswith("_epochs") else None)
+            if least is not None and value < least:
+                raise _wrong(f"{where}.{key}", value, f"{least} or more")
     return config
 
 

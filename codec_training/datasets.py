@@ -93,6 +93,12 @@ def load_dataset(name: str, folder: str | os.PathLike | None = None) -> Dataset:
 
 def hold_out(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     """Carve ``count`` random training images out as the validation split (models are chosen on it, never on test)."""
+    if not 0 < count < len(dataset.train):
+        raise ConfigError(
+            f"[training] validation is {count}, {dataset.name} has {len(dataset.train)} training images",
+            allowed="at least 1, and fewer than there are",
+            fix="hold out fewer, or add images",
+        )
     order = np.random.default_rng(seed).permutation(len(dataset.train))
     return replace(
         dataset, train=dataset.train.take(np.sort(order[count:])), validation=dataset.train.take(np.sort(order[:count]))
@@ -203,8 +209,11 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> tuple[Split, 
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() not in Image.registered_extensions():
                 continue
-            with Image.open(path) as opened:
-                image = opened_to_rgb(opened, str(path))
+            try:
+                with Image.open(path) as opened:
+                    image = opened_to_rgb(opened, str(path))
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow's decoders raise
+                raise ConfigError(f"{path} cannot be read ({error})", allowed="whole image files", fix="replace or remove it") from error
             if images and image.shape != images[0].shape:
                 raise ConfigError(
                     f"{path} is {image.shape[1]}x{image.shape[0]}",

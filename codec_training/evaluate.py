@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
     parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against BER")
     arguments = parser.parse_args(argv)
-    check_arguments(arguments.ber, arguments.draws)
+    check_arguments(arguments.ber, arguments.draws, arguments.seed)
     rows, shared = [], None
     for name in arguments.bundle:
         bundle = find_bundle(name)
@@ -75,12 +75,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check_arguments(bers: Sequence[float], draws: int) -> None:
+def check_arguments(bers: Sequence[float], draws: int, seed: int) -> None:
     for ber in bers:
         if not 0 <= ber <= 0.5:
             raise ConfigError(f"--ber is {ber}", allowed="0 to 0.5", fix="give bit error rates, not percent")
     if draws < 1:
         raise ConfigError(f"--draws is {draws}", allowed="1 or more", fix="leave it out for 3")
+    if seed < 0:
+        raise ConfigError(f"--seed is {seed}", allowed="0 or more", fix="leave it out for 0")
 
 
 def evaluate(

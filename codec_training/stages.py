@@ -102,7 +102,7 @@ def epochs_of(made: Callable[[Batch], Any], views: Views, config) -> Callable[[i
 def _warm_cosine(steps: int, warm_share: float = 0.05) -> Callable[[int], float]:
     warm = max(1, int(steps * warm_share))
     return lambda step: (
-        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / (steps - warm))))
+        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
     )
 
 

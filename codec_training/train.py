@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from codec_training.config import load_config
-from codec_training.datasets import hold_out, load_dataset
+from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.families import find_family
+from semantic_codec.errors import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="another training of the same codec, named NAME-seedN (default: the configuration's)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
+    for flag in ("threads", "seed"):
+        value = getattr(arguments, flag)
+        if value is not None and value < 0:
+            raise ConfigError(f"--{flag} is {value}", allowed="0 or more", fix="leave it out")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = load_config(arguments.config)
@@ -29,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         config = with_seed(config, arguments.seed)
     folder = Path(arguments.runs) / config.codec.name
     dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
+    check_sizes(config, dataset)
     family = find_family(config.codec.family)
     family.check_fit(config, dataset)
     family.train(config, dataset, folder)
@@ -38,6 +44,20 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(f"bundle: {path}" for path in paths))
     print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")
     return 0
+
+
+def check_sizes(config, dataset: Dataset) -> None:
+    """Refuse batches that are never full and margins that leave no image to reflect in them."""
+    distils = config.teacher is not None and config.training.distil > 0
+    for name, table in {"training": config.training, **({"teacher": config.teacher} if distils else {})}.items():
+        if table.batch > len(dataset.train):
+            raise ConfigError(
+                f"[{name}] batch is {table.batch}", allowed=f"at most {len(dataset.train)}, all training images", fix="make it smaller"
+            )
+        if table.margin >= min(dataset.shape[:2]):
+            raise ConfigError(
+                f"[{name}] margin is {table.margin}", allowed=f"0 to {min(dataset.shape[:2]) - 1} pixels for these images", fix="make it smaller"
+            )
 
 
 def with_seed(config, seed: int):

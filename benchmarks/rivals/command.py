@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             f"images {arguments.images}",
             allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
         )  # fmt: skip
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed is {arguments.seed}", allowed="0 or more", fix="leave it out for 0")
     refuse_fewer(arguments.json, arguments.images, arguments.draws)
     torch.set_num_threads(arguments.threads)
     stored = read_rows(arguments.json) if arguments.json else []

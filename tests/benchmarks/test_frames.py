@@ -32,6 +32,9 @@ def test_refuses_no_frames_and_shows_help(capsys):
     with pytest.raises(SystemExit) as refused:
         frames.main(["--frames", "0"])
     assert refused.value.code == 2 and "allowed: 1 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        frames.main(["--seed", "-1"])
+    assert refused.value.code == 2 and "--seed is -1; allowed: 0 or more" in capsys.readouterr().err
     with pytest.raises(SystemExit) as helped:
         frames.main(["--help"])
     assert helped.value.code == 0 and "--frames" in capsys.readouterr().out

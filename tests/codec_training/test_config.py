@@ -35,6 +35,11 @@ def test_our_own_configurations_load(path):
         ('kind = "conv"', "kind = 3", "kind is 3"),
         ("[encoder]", "[encoder", "is not TOML"),
         ("[encoder]", "[training]\noptimizer = 'sgd'\n[encoder]", "training.optimizer is 'sgd'; allowed: adamw, muon"),
+        ("[encoder]", "[training]\nbatch = 0\n[encoder]", "training.batch is 0; allowed: 1 or more"),
+        ("[encoder]", "[training]\nviews = 0\n[encoder]", "training.views is 0; allowed: 1 or more"),
+        ("[encoder]", "[training]\nvalidation = 0\n[encoder]", "training.validation is 0; allowed: 1 or more"),
+        ("[encoder]", "[training]\ntail_epochs = -1\n[encoder]", "training.tail_epochs is -1; allowed: 0 or more"),
+        ("[encoder]", "[teacher]\nepochs = 0\n[encoder]", "teacher.epochs is 0; allowed: 1 or more"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):

@@ -24,6 +24,12 @@ def test_held_out_images_leave_the_training_split():
     assert (whole == np.sort(load_dataset("digits").train.images.reshape(1347, -1), axis=0)).all()
 
 
+@pytest.mark.parametrize("count", [-5, 0, 1347, 5000])
+def test_a_validation_split_that_leaves_nothing_is_refused(count):
+    with pytest.raises(ConfigError, match=f"validation is {count}, digits has 1347 training images"):
+        hold_out(load_dataset("digits"), count)
+
+
 def save(path, value, size=(6, 5)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, 0, 0)).save(path)
@@ -83,6 +89,9 @@ def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
         load_dataset(f"folder:{tmp_path / 'two'}")
     Image.fromarray(np.full((5, 6), 20_000, np.uint16)).save(tmp_path / "two" / "dog" / "0.png")
     with pytest.raises(InvalidRequest, match="0.png has deep pixels"):
+        load_dataset(f"folder:{tmp_path / 'two'}")
+    (tmp_path / "two" / "dog" / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(ConfigError, match="dog/0.png cannot be read"):
         load_dataset(f"folder:{tmp_path / 'two'}")
     with pytest.raises(ConfigError, match="unknown data set 'mnist'"):
         load_dataset("mnist")

@@ -1,5 +1,6 @@
 """A stage under every optimizer: it learns, and stopping after any epoch changes nothing."""
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -58,6 +59,13 @@ def _train(folder, optimizer: str, stop_after: int | None = None, fingerprint=FI
     stage = Stage("only", _Config(LearningConfig(optimizer=optimizer)), folder, {"network": network}, _Log(), fingerprint)
     stage.run(4, 3e-3, STEPS, _batches, loss_of, dict)
     return network, losses
+
+
+def test_a_stage_of_a_single_step_is_trained(tmp_path):
+    network = _network()
+    stage = Stage("only", _Config(LearningConfig()), tmp_path, {"network": network}, _Log(), FINGERPRINT)
+    stage.run(1, 3e-3, 1, lambda epoch: itertools.islice(_batches(epoch), 1), lambda batch: network(batch[0]).square().mean(), dict)
+    assert any(not torch.equal(now, before) for now, before in zip(network.parameters(), _network().parameters()))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

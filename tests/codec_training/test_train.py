@@ -137,7 +137,9 @@ def test_export_of_an_unfinished_run_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols"), ("[4, 4]", "[2, 8]", "last map is")],
+    [("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols"), ("[4, 4]", "[2, 8]", "last map is"),
+     ("batch = 100", "batch = 1200", r"\[training\] batch is 1200; allowed: at most 1147"), ("margin = 1", "margin = 8", "margin is 8; allowed: 0 to 7"),
+     ("distil = 0.0\nvalidation = 200", "validation = 200\n[teacher]\nbatch = 2000", r"\[teacher\] batch is 2000")],
 )
 def test_a_configuration_that_does_not_fit_is_refused_before_training(tmp_path, old, new, message):
     config = tmp_path / "tiny.toml"
@@ -165,10 +167,17 @@ def test_a_data_set_and_the_recording_give_the_same(tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["--ber", "0.6"], "--ber is 0.6"), (["--draws", "0"], "--draws is 0")])
+@pytest.mark.parametrize(("arguments", "message"), [(["--ber", "0.6"], "--ber is 0.6"), (["--draws", "0"], "--draws is 0"), (["--seed", "-1"], "--seed is -1")])
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         evaluate.main(["digits", *arguments])
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--seed"])
+def test_negative_numbers_are_refused_before_anything_is_loaded(tmp_path, flag):
+    with pytest.raises(ConfigError, match=f"{flag} is -1; allowed: 0 or more"):
+        train.main(["digits", "--runs", str(tmp_path), flag, "-1"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_labels_of_the_recording_are_the_test_split():

@@ -64,6 +64,8 @@ def test_rows_of_bundles_that_are_not_named_stay(tmp_path, monkeypatch, capsys):
 def test_wrong_numbers_are_refused():
     with pytest.raises(ConfigError, match="draws 0"):
         command.main(["--draws", "0"])
+    with pytest.raises(ConfigError, match="--seed is -1"):
+        command.main(["--seed", "-1"])
 
 
 def test_ours_is_what_the_evaluation_says(contest):
