@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in arguments.bundle:
         bundle = find_bundle(name)
         if arguments.data_set:
-            recording = record(bundle, *_test_split(arguments.data_set, arguments.data))
+            recording = record(bundle, *_test_split(bundle, arguments.data_set, arguments.data))
         elif shared is not None and shared[0].encoder_data == bundle.encoder_data:
             recording = shared[1]
         else:
@@ -146,11 +146,20 @@ def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
     return Recording(pack_symbols(symbols[:, : bundle.manifest.symbols], bundle.manifest.bits_per_symbol), labels)
 
 
-def _test_split(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
+def _test_split(bundle: Bundle, name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, which are the bundle's numbers of the classes' names. ConfigError: it does not know one of these."""
     from codec_training.datasets import load_dataset
 
-    test = load_dataset(name, folder).test
-    return test.images, test.labels
+    dataset, known = load_dataset(name, folder), bundle.manifest.tasks[0].classes
+    unknown = [each for each in dataset.classes if each not in known]
+    if unknown:
+        raise ConfigError(
+            f"{name} has the class {unknown[0]!r}, which {bundle.manifest.name} cannot name",
+            allowed=f"its {len(known)}: {', '.join(known[:10])}{', …' * (len(known) > 10)}",
+            fix="evaluate on images of those classes",
+        )
+    numbers = np.array([known.index(each) for each in dataset.classes])
+    return dataset.test.images, numbers[dataset.test.labels]
 
 
 if __name__ == "__main__":

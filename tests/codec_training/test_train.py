@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from codec_training import evaluate, export, local, train
 from codec_training.checkpoint import load_checkpoint
@@ -165,6 +166,25 @@ def test_a_data_set_and_the_recording_give_the_same(tmp_path):
     evaluate.main([*common, str(targets[1]), "--data-set", "digits"])
     first, second = (json.loads(target.read_text())["rows"] for target in targets)
     assert first == second
+
+
+def save_digits(folder, names):
+    """The test split as images in folders of class names."""
+    for index, (image, label) in enumerate(zip(load_dataset("digits").test.images, load_dataset("digits").test.labels)):
+        for part in ("train", "test"):
+            if names[label]:
+                target = folder / part / names[label] / f"{index}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(target)
+
+
+def test_classes_of_a_data_set_are_the_bundle_s_by_name(tmp_path):
+    save_digits(tmp_path / "some", [str(label) if label in (3, 8) else "" for label in range(10)])
+    assert evaluate.main(["digits", "--ber", "0", "--json", str(tmp_path / "rows.json"), "--data-set", f"folder:{tmp_path / 'some'}"]) == 0
+    assert min(row["accuracy_percent"] for row in json.loads((tmp_path / "rows.json").read_text())["rows"]) > 80
+    save_digits(tmp_path / "named", ["", "", "", "3", "", "", "", "", "eight", ""])
+    with pytest.raises(ConfigError, match="has the class 'eight', which digits cannot name; allowed: its 10: 0, 1, "):
+        evaluate.main(["digits", "--ber", "0", "--data-set", f"folder:{tmp_path / 'named'}"])
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["--ber", "0.6"], "--ber is 0.6"), (["--draws", "0"], "--draws is 0"), (["--seed", "-1"], "--seed is -1")])
