@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -273,11 +274,15 @@ def _within(value: Any, low: float, high: float) -> bool:
 def _check_program(program: EncoderProgram, manifest: Manifest) -> None:
     """The hash says that a file is the one that was exported; this, that it is this codec's."""
     for name, of_program in (
-        ("height", program.height), ("width", program.width),
-        ("symbols", program.symbols), ("bits_per_symbol", program.bits_per_symbol),
+        ("height", program.height), ("width", program.width), ("bits_per_symbol", program.bits_per_symbol),
     ):  # fmt: skip
         if of_program != getattr(manifest, name):
             raise _refuse(f"{ENCODER} has {name} {of_program}", f"{getattr(manifest, name)}, as in {MANIFEST}")
+    positions = math.prod(program.latent_shape[1:])
+    if not program.symbols - positions < manifest.symbols <= program.symbols:  # the longest level may leave out part of a plane
+        raise _refuse(
+            f"{ENCODER} has symbols {program.symbols}", f"{manifest.symbols}, as in {MANIFEST}, or more by less than {positions}"
+        )
 
 
 def _refuse(problem: str, allowed: str) -> BundleError:
