@@ -105,7 +105,7 @@ async def test_the_rest_of_a_stream_that_is_given_up_is_not_computed(bundle_root
             await call.write(edge_pb2.InferRequest(bitstream=LONG, codec="toy"))
         await until(lambda: sample(server, "weaklink_queue_depth") == 50)
         call.cancel()
-        await until(lambda: not server._calls._streams_of)
+        await until(lambda: not server._streams.total())
         gate.open()
         await first
         await until(lambda: sample(server, "weaklink_queue_depth") == 0)
