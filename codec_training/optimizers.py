@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from semantic_codec.nn.precision import multiplies_bfloat16
+
 OPTIMIZERS = ("adamw", "muon")
 
 
-class MatrixMuon(torch.optim.Muon):
-    """PyTorch's Muon, which takes matrices alone, for weights of any rank: a row per output, a column per input and tap.
-
-    Orthogonalized momentum (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024), its step
+class Muon(torch.optim.Optimizer):
+    """Orthogonalized momentum (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024), its step
     scaled to AdamW's (Liu et al., arXiv 2502.16982), so that both share a learning rate.
+
+    ``weights`` may have any rank from 2: a row per output, a column per input and tap. PyTorch's own takes matrices alone, and
+    multiplies in bfloat16 also where the processor has to emulate that.
     """
 
-    def __init__(self, weights: Iterable[nn.Parameter], learning_rate: float, weight_decay: float):
-        self.weights = list(weights)
-        matrices = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in self.weights]
-        super().__init__(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+    def __init__(self, weights: Iterable[nn.Parameter], learning_rate: float, weight_decay: float, momentum: float = 0.95):
+        super().__init__(weights, {"lr": learning_rate, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure=None):
-        matrices = self.param_groups[0]["params"]
-        for weight, matrix in zip(self.weights, matrices, strict=True):
-            matrix.copy_(weight.flatten(1))
-            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
-        super().step(closure)
-        for weight, matrix in zip(self.weights, matrices, strict=True):
-            weight.copy_(matrix.view(weight.shape))
+    def step(self) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group["lr"], group["weight_decay"], group["momentum"])
+
+    def _move(self, weight: nn.Parameter, rate: float, decay: float, momentum: float) -> None:
+        gradient, state = weight.grad.flatten(1), self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        direction = orthogonalized(gradient.lerp(average, momentum))
+        weight.mul_(1 - rate * decay)
+        weight.sub_(direction.reshape(weight.shape), alpha=0.2 * math.sqrt(max(direction.shape)) * rate)
+
+
+def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
+    """U V^T of a matrix U S V^T, about: its singular values end between 0.7 and 1.2 (five quintic Newton-Schulz steps, as Jordan's)."""
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).to(torch.bfloat16 if multiplies_bfloat16() else torch.float32)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x if wide else x.T).to(matrix.dtype)
 
 
 def optimizers_of(module: nn.Module, name: str, learning_rate: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
@@ -48,5 +67,5 @@ def optimizers_of(module: nn.Module, name: str, learning_rate: float, weight_dec
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {"": torch.optim.AdamW(groups, lr=learning_rate, fused=True)}
     if mixing:
-        optimizers["muon_"] = MatrixMuon(mixing, learning_rate, weight_decay)
+        optimizers["muon_"] = Muon(mixing, learning_rate, weight_decay)
     return optimizers

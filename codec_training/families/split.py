@@ -41,6 +41,7 @@ from semantic_codec.nn.backbones import DENSE
 from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.families import encode_in_floats
+from semantic_codec.nn.precision import in_half
 from semantic_codec.nn.split_codec import Device, SplitEdge, build
 
 SETTLING_IMAGES = 2000
@@ -140,7 +141,7 @@ def train(config, dataset: Dataset, folder: Path) -> None:
     with SummaryWriter(folder / "tensorboard") as writer:
         Stage("base", config, folder, parts["base"], writer, prints["base"], training.base_weight_decay).run(
             training.base_epochs, training.base_learning_rate, steps, batches,
-            lambda batch: task_loss(in_half(base, pixels(batch.images), config), batch, training), lambda: base_accuracy(base, held_out),
+            lambda batch: task_loss(answer(base, pixels(batch.images), config), batch, training), lambda: base_accuracy(base, held_out),
         )  # fmt: skip
         if training.attention_epochs:
             attended = Attended(device.head, device.encoder, edge.tail)
@@ -224,9 +225,9 @@ def stage_parts(base: nn.Module, device: Device, edge: SplitEdge) -> dict[str, d
     }
 
 
-def in_half(base: nn.Module, x: torch.Tensor, config) -> torch.Tensor:
-    """The base's answer, in bfloat16 where that is faster on CPUs: not through depthwise convolutions, whose backward is slow."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.edge.backbone in DENSE):
+def answer(base: nn.Module, x: torch.Tensor, config) -> torch.Tensor:
+    """The base's answer, in bfloat16 where that is faster: never through depthwise convolutions, whose backward is slow."""
+    with in_half(config.edge.backbone in DENSE):
         return base(x)
 
 

@@ -15,6 +15,7 @@ from codec_training.views import Batch
 from semantic_codec.nn.channel import Received, draw_ber, transmit
 from semantic_codec.nn.encoder import pixels
 from semantic_codec.nn.gdn import GDN
+from semantic_codec.nn.precision import in_half
 from semantic_codec.nn.split_codec import Device, SplitEdge
 
 WATCHED = (0.0, 0.05, 0.1)
@@ -43,8 +44,8 @@ class _Loss:
         return sent + self.edge.received(received.soft) - centers.values[levels], sent, received.ber, usage
 
     def _restored(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:
-        """Features, computed in bfloat16, which is faster on CPUs; not so the tail, which may have depthwise convolutions."""
-        with torch.autocast("cpu", torch.bfloat16):
+        """Features, computed in bfloat16 where that is faster: never in the tail, which may have depthwise convolutions."""
+        with in_half():
             return self.edge.restored(latents, ber).float()
 
     def _answer(self, latents: torch.Tensor, ber: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from semantic_codec.nn.channel import Received, draw_ber, transmit
 from semantic_codec.nn.edge import EdgeNetwork
 from semantic_codec.nn.encoder import FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
+from semantic_codec.nn.precision import in_half
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TrunkLoss:
         self.encoder, self.probe, self.training = encoder, probe, training
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             features = self.encoder.features(batch.images)
         return task_loss(self.probe(features.float().mean((2, 3))), batch, self.training)
 
@@ -104,7 +105,7 @@ class CodecLoss:
         count = len(sent.signs)
         prefix = torch.where(torch.rand(count) < 0.5, levels[-1], levels[torch.randint(len(levels), (count,))])
         received = transmit(sent.signs, draw_ber(count, config.channel), prefix, config.channel)
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             answer = self._answer(received, sent.drift)
             loss = task_loss(answer, sent.batch, training)
             if training.consistency:
@@ -134,10 +135,10 @@ class CodecLoss:
 
 
 def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Callable[[int], Iterator[Sent]]:
-    """What a trainable encoder sends, one epoch at a time; ``half`` runs it in bf16."""
+    """What a trainable encoder sends, one epoch at a time; ``half`` runs it in bfloat16, where that is faster."""
 
     def sent(batch: Batch) -> Sent:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with in_half(half):
             features = encoder.features(batch.images)
             latents = encoder.latents(features)
         signs, drift = transmitted(latents.float(), encoder.centers, config.codec.levels[-1])

@@ -8,6 +8,7 @@ import torch
 from edge_server.runtimes.flat import FlatNetwork
 from semantic_codec.bundle import Bundle
 from semantic_codec.nn.families import load_edge_network
+from semantic_codec.nn.precision import multiplies_bfloat16
 
 
 class Eager:
@@ -46,6 +47,5 @@ def automatic(bundle: Bundle, threads: int) -> Eager:
     """bfloat16 where it is faster: in convolutions, on processors that multiply it; else float32."""
     if bundle.manifest.family == "weaklink" and not bundle.manifest.edge.get("grid"):
         return Flat(bundle, threads)
-    known = torch.cpu.get_capabilities()
-    rounds = bundle.manifest.edge.get("grid") and (known.get("avx512_bf16") or known.get("amx_bf16"))
+    rounds = bundle.manifest.edge.get("grid") and multiplies_bfloat16()
     return EagerBfloat16(bundle, threads) if rounds else Eager(bundle, threads)
