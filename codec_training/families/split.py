@@ -84,7 +84,7 @@ class SplitTraining(LearningConfig):
     weight_decay: float = 0.0
     distil: float = 0.0
     attribution: float = 0.0
-    attribution_images: int = 32
+    attribution_images: int = 16
     usage: float = 0.0
     features: float = 0.0
     index_map: str = "searched"

@@ -1,0 +1,23 @@
+"""bfloat16 is used where the processor multiplies it, and there alone."""
+
+import pytest
+import torch
+
+from semantic_codec.nn import precision
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    precision.multiplies_bfloat16.cache_clear()
+    yield
+    precision.multiplies_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(("known", "wanted"), [({}, False), ({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)])
+def test_products_are_in_the_precision_that_the_processor_has(monkeypatch, known, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    layer = torch.nn.Linear(4, 4)
+    with precision.in_half():
+        assert layer(torch.ones(1, 4)).dtype is (torch.bfloat16 if wanted else torch.float32)
+    with precision.in_half(False):
+        assert layer(torch.ones(1, 4)).dtype is torch.float32
