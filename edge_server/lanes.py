@@ -33,6 +33,9 @@ class Lane(Protocol):
     def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
         """Unavailable: the engine died over the batch. Any other exception: it failed, and lives."""
 
+    def give_up(self) -> None:
+        """The batch under way takes longer than any should. May be called again."""
+
 
 class LocalLane:
     """In this process, on a thread of ``executor``."""
@@ -44,6 +47,9 @@ class LocalLane:
 
     def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
         return asyncio.get_running_loop().run_in_executor(self._executor, self._infer, batch)
+
+    def give_up(self) -> None:
+        """A thread cannot be ended."""
 
 
 class EngineLane:
@@ -102,6 +108,13 @@ class EngineLane:
         if sent < len(message):
             self._transport.write(message[sent:])
         return self._answers
+
+    def give_up(self) -> None:
+        """End the process, so that another one takes its place."""
+        if self.alive:
+            log.error("engine process %d hangs over a batch", self.pid)
+            self.alive = False
+            self._process.kill()
 
     async def close(self) -> None:
         self._closed = True

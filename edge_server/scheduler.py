@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """``queue``: images that may wait. ``batch``: images in one batch."""
+    """``queue``: images that may wait. ``batch``: images in one batch, and ``batch_s`` the seconds that it may take."""
 
     queue: int
     batch: int
+    batch_s: float = 30.0
 
 
 def form_batch(
@@ -60,7 +61,7 @@ class Scheduler:
     """Runs batches on ``lanes``, one at a time on each, and hands every job to ``finish`` exactly once.
 
     While a lane computes a batch, the event loop finishes the one before it. What is late ends, also where a lane hangs
-    over it. Belongs to the loop's thread.
+    over it, which is given up in the end. Belongs to the loop's thread.
     """
 
     def __init__(
@@ -184,6 +185,9 @@ class Scheduler:
         while True:
             await asyncio.sleep(LATE_S)
             now = self._clock()
+            for lane, batch in self._computing.items():
+                if batch[0].started + self._limits.batch_s <= now:
+                    lane.give_up()
             computed = [job for job in self._under_way() if job.deadline <= now]
             queued = [job for job in self._queue if job.deadline <= now]
             if queued:

@@ -186,7 +186,7 @@ class EdgeServer:
         self._scheduler = Scheduler(
             lanes,
             inference.finish,
-            Limits(settings.queue_limit, settings.max_batch),
+            Limits(settings.queue_limit, settings.max_batch, settings.engine_timeout_s),
             clock,
             self.metrics.batch_size.observe,
         )

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     engines: int = Field(
         1, ge=0, le=64, description="processes that run the networks, restarted when they die; 0: the server's own"
     )
+    engine_timeout_s: Seconds = Field(
+        30.0, description="time for one batch; an engine process that takes longer hangs, and is started anew, seconds"
+    )
     threads: int = Field(0, ge=0, le=256, description="compute threads of each; 0: all cores but one, shared out among them")
     max_batch: int = Field(64, ge=1, le=4096, description="images in one batch")
     queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")

@@ -135,6 +135,24 @@ async def test_what_a_stopped_engine_computes_is_told_at_shutdown(bundle_root: P
     assert sample(server, "weaklink_requests_total", transport="http", codec="toy", outcome="unavailable") == 1
 
 
+async def test_an_engine_that_hangs_is_replaced(bundle_root: Path):
+    """Its batch is told UNAVAILABLE, the node is not ready meanwhile, and what comes next is answered."""
+    request = edge_pb2.InferRequest(bitstream=PAYLOAD)
+    timing = {"deadline_s": PATIENCE_S, "engine_timeout_s": 0.5}
+    async with running(bundle_root, engines=1, **timing) as (server, at), grpc_stub(at["grpc"]) as stub:
+        (lane,) = server._engines.lanes
+        before = lane.pid
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(grpc.aio.AioRpcError, match="died") as refused:
+            await stub.Infer(request)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            assert (await client.get("/readyz")).status_code == 503
+        await until(lambda: lane.alive)
+        assert (await stub.Infer(request)).results and lane.pid != before
+        assert sample(server, "weaklink_engine_deaths_total") == 1
+
+
 async def load(stub, stop: asyncio.Event, ended: dict[str, int]) -> None:
     """Calls one after another until ``stop``, counted by how they end."""
     while not stop.is_set():
