@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from hashlib import blake2s
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -21,6 +23,7 @@ from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.teacher import Teacher, TeacherConfig, accuracy_percent, predict
+from semantic_codec.nn.precision import in_half
 
 EPOCHS, BATCH, LEARNING_RATE, MARGIN = 3, 500, 0.05, 4
 PLAIN_SHARE = 0.1
@@ -55,14 +58,20 @@ def load_receiver(folder: Path, classes: int) -> Teacher | None:
 
 
 def fine_tune(model: Teacher, dataset: Dataset, epochs: int, seed: int, folder: Path) -> None:
-    """Train on ``dataset.train`` through drawn formats; resumes from ``folder``, reports on ``dataset.validation``."""
+    """Train on ``dataset.train`` through drawn formats; resumes from ``folder``, reports on ``dataset.validation``.
+
+    ConfigError: what lies there began as another network, or saw other images.
+    """
+    widths = [group[0].out_channels for group in model.groups]
+    settings = {"epochs": epochs, "seed": seed, "widths": widths}
+    began = blake2s(safetensors.torch.save(dict(sorted(model.state_dict().items())))).hexdigest()
+    fingerprint = settings | {"images": dataset.digest(), "began as": began}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE, momentum=0.9, nesterov=True)
     steps = len(dataset.train) // BATCH
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / (steps * epochs)))
-    start = load_checkpoint(folder, model=model, optimizer=optimizer, schedule=schedule)
+    start = load_checkpoint(folder, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
     labels = torch.from_numpy(dataset.train.labels)
-    widths = (model.groups[0][0].out_channels, model.groups[1][0].out_channels, model.groups[2][0].out_channels)
     for epoch in range(start, epochs):
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         images = pad_reflect(torch.from_numpy(damage(dataset.train.images, np.random.default_rng([seed, epoch]))), MARGIN)
@@ -72,15 +81,14 @@ def fine_tune(model: Teacher, dataset: Dataset, epochs: int, seed: int, folder: 
             index = order[step * BATCH : (step + 1) * BATCH]
             offsets = torch.randint(0, 2 * MARGIN + 1, (len(index), 2), generator=generator)
             mirrored = torch.rand(len(index), generator=generator) < 0.5
-            with torch.autocast("cpu", torch.bfloat16):
+            with in_half():
                 logits = model(crop(images[index], offsets, mirrored, dataset.shape[:2]))
             loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=TeacherConfig.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-        settings = {"epochs": epochs, "seed": seed, "widths": widths}
-        save_checkpoint(folder, epoch + 1, settings, model=model, optimizer=optimizer, schedule=schedule)
+        save_checkpoint(folder, epoch + 1, settings, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
         print(f"receiver epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation):.2f} % untouched", flush=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import torch
 
 from edge_server.runtimes.export import export_onnx, task_names
 from semantic_codec.bitstream import posterior_mean
@@ -56,8 +57,16 @@ class OnnxRuntimeInt8(OnnxRuntime):
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["Gemm", "MatMul"],
+                reduce_range=products_saturate(),
             )
             return quantized.read_bytes()
+
+
+def products_saturate() -> bool:
+    """Whether this processor adds two products of bytes in 16 bits, which may be too few unless weights have 7 bits: x86 without
+    VNNI (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When and why do I need to try U8U8?")."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx2") and not (known.get("avx512_vnni") or known.get("avx_vnni")))
 
 
 class _Calibration:

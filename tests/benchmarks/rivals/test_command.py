@@ -130,6 +130,8 @@ def test_fine_tuning_starts_from_the_teacher_and_is_found_again(run, tmp_path):
     found = load_receiver(tmp_path / "receiver", len(dataset.classes))
     assert isinstance(found, Teacher)
     assert (found.head.weight == model.head.weight).all()
+    with pytest.raises(ConfigError, match="began as"):  # it has learned since
+        fine_tune(model, small, 2, 0, tmp_path / "receiver")
 
 
 def test_there_is_no_receiver_where_nothing_was_trained(tmp_path):

@@ -1,7 +1,7 @@
 #include "harness.h"
 
 #include <stdbool.h>
-#include <string.h>
+#include <stddef.h>
 
 #include "wl_encoder.h"
 #include "wl_frame.h"
@@ -9,6 +9,10 @@
 #include "wl_reply.h"
 #include "wl_sequence.h"
 #include "wl_serial.h"
+
+/* Declared here: a compiler for boards may come without the headers of a C library. */
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
 
 typedef struct {
     const uint8_t *at;
