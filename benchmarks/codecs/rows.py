@@ -47,12 +47,16 @@ def find_trained(name: str, runs: Path) -> Bundle | None:
 
 
 def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[Row]:
-    """The rows of a codec, of its blind twin, of its trainings from other seeds, of its base; one that says so where it was not trained."""
+    """The rows of a codec, of its blind twin, of its trainings from other seeds, of its base.
+
+    Where its bundle is not there, those that the store's file has; where it has none, a row that says that it was not trained.
+    """
     first = len(store.rows)
     bundle = find_trained(name, runs)
     if bundle is None:
+        kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None]
         config = load_config(name)
-        return [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
+        return kept or [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
     recording = first_images(load_recording(bundle), arguments.images)
     twins = [name, f"{name}-blind", *(f"{name}-seed{seed}" for seed in range(1, arguments.seeds))]
     for twin in twins:
@@ -125,6 +129,11 @@ def taken_over(rows: list[Row], shown: list[Row]) -> list[Row]:
     ]  # fmt: skip
 
 
+def codec_of(row: Row) -> str:
+    """The codec whose training, or whose twin, a row is of."""
+    return row["bundle"].removesuffix("-blind").partition("-seed")[0]
+
+
 def is_ablation(row: Row) -> bool:
     """Whether its codec was trained only to be compared."""
-    return (ABLATIONS / f"{row['bundle'].removesuffix('-blind').partition('-seed')[0]}.toml").is_file()
+    return (ABLATIONS / f"{codec_of(row)}.toml").is_file()

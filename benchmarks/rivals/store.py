@@ -40,9 +40,11 @@ class Store:
 
     def __init__(self, path: Path | None, seed: int, measures: bool = True, also: Sequence[Path] = ()):
         self._path, self._seed, self._measures = path, seed, measures
+        self.earlier = read_rows(path) if path else []
+        """What ``path`` had."""
         self._known: dict[str, Row] = {}
-        for source in (*also, *([path] if path else [])):
-            self._known |= {row["key"]: row for row in read_rows(source) if "key" in row}
+        for rows in (*map(read_rows, also), self.earlier):
+            self._known |= {row["key"]: row for row in rows if "key" in row}
         self.rows: list[Row] = []
 
     def row(self, parameters: Row, measure: Callable[[], Row]) -> Row:

@@ -47,6 +47,17 @@ def test_a_run_on_few_images_goes_on_where_it_was(few, tmp_path, monkeypatch, ca
     assert json.loads(path.read_text())["rows"] == [*first, other]
 
 
+def test_rows_stay_where_their_bundle_does_not(few, tmp_path, capsys):
+    path = tmp_path / "codecs.json"
+    row = {"dataset": "cifar10", "family": "weaklink", "variant": "32 B", "channel": "bsc", "ber": 0.0, "erased": 0.0, "payload_bytes": 32,
+           "on_air_bytes": 50, "interval_percent": 0.5, "seeds": 1, "images": 60, "draws": 1}  # fmt: skip
+    kept = [{**row, "key": str(number), "bundle": f"cifar10_30{end}", "accuracy_percent": 70.0} for number, end in enumerate(("", "-blind", "-seed1"))]
+    path.write_text(json.dumps({"rows": kept}))
+    command.main(["--codecs", "cifar10_30", "--stored", "--images", "60", "--draws", "1", "--runs", str(tmp_path), "--json", str(path)])
+    assert json.loads(path.read_text())["rows"] == kept
+    assert "not trained" not in capsys.readouterr().out
+
+
 def test_another_seed_is_a_row_of_its_own_and_part_of_the_mean(few, tmp_path, capsys):
     """A second training is played by a copy of the first, and its bits by the same recording."""
     digits = find_bundle("digits")
