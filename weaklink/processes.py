@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from semantic_codec.errors import Unavailable
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 LOG_TAIL_CHARACTERS = 1500
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Handlers of SIGINT and SIGTERM run when the body is through: while a process starts, what they raise would lose it."""
+    if threading.current_thread() is not threading.main_thread():  # which alone runs handlers
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 class Service:
@@ -33,20 +52,20 @@ class Service:
         self._log = tempfile.TemporaryFile()
         # Found from any working directory, and from a source tree that was never installed.
         path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "weaklink", *self.arguments],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-            # Ctrl-C in the terminal must reach us alone: we stop the children in order.
-            start_new_session=True,
-        )
-        try:
+        with contextlib.ExitStack() as undo:
+            with _signals_deferred():
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "weaklink", *self.arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": path},
+                    # Ctrl-C in the terminal must reach us alone: we stop the children in order.
+                    start_new_session=True,
+                )
+                undo.push(self)
             self.ready = self._wait()
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(self, *_) -> None:

@@ -64,7 +64,7 @@ def fine_tune(model: Teacher, dataset: Dataset, epochs: int, seed: int, folder: 
     """
     widths = [group[0].out_channels for group in model.groups]
     settings = {"epochs": epochs, "seed": seed, "widths": widths}
-    began = blake2s(safetensors.torch.save(dict(sorted(model.state_dict().items())))).hexdigest()
+    began = blake2s(safetensors.torch.save({name: each.contiguous() for name, each in model.state_dict().items()})).hexdigest()
     fingerprint = settings | {"images": dataset.digest(), "began as": began}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE, momentum=0.9, nesterov=True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -48,3 +50,24 @@ def test_a_service_that_never_gets_ready_is_stopped():
     with pytest.raises(Unavailable, match="within 0 s"):
         service.__enter__()
     assert not alive(service.process.pid)
+
+
+def test_a_service_that_a_signal_meets_while_it_starts_is_stopped(monkeypatch):
+    def interrupted(*arguments, **options) -> subprocess.Popen:
+        made.append(popen(*arguments, **options))
+        signal.raise_signal(signal.SIGTERM)
+        return made[0]
+
+    def leave(*_) -> None:
+        raise SystemExit(143)
+
+    popen, made = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit):
+            Service(["emulate", "--control-port", "0"]).__enter__()
+        assert signal.getsignal(signal.SIGTERM) is leave
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not alive(made[0].pid)
