@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Limits:
 
     queue: int
     batch: int
-    batch_s: float = 30.0
+    batch_s: float = math.inf
 
 
 def form_batch(

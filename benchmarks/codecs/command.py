@@ -58,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         for name in names:
             train_codec(name, arguments)
     torch.set_num_threads(arguments.threads)
-    stored = read_rows(arguments.json) if arguments.codecs and arguments.json else []
     store = Store(arguments.json, arguments.seed, not arguments.stored, also=[arguments.rivals])
     rows = [row for name in names for row in measure(name, arguments.runs, store, arguments, CONDITIONS)]
     rows += taken_over(read_rows(arguments.rivals), rows)
     shown = {row.get("bundle") for row in rows}
+    stored = store.earlier if arguments.codecs else []
     store.rows = [*rows, *(row for row in stored if "key" in row and row["bundle"] not in shown)]
     store.close([])
     text = markdown(rows)

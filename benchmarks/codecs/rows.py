@@ -55,8 +55,10 @@ def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[
     bundle = find_trained(name, runs)
     if bundle is None:
         kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None]
+        if kept:
+            return kept
         config = load_config(name)
-        return kept or [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
+        return [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
     recording = first_images(load_recording(bundle), arguments.images)
     twins = [name, f"{name}-blind", *(f"{name}-seed{seed}" for seed in range(1, arguments.seeds))]
     for twin in twins:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 
 
-@cache
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16."""
     known = torch.cpu.get_capabilities()

@@ -6,13 +6,6 @@ import torch
 from semantic_codec.nn import precision
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    precision.multiplies_bfloat16.cache_clear()
-    yield
-    precision.multiplies_bfloat16.cache_clear()
-
-
 @pytest.mark.parametrize(("known", "wanted"), [({}, False), ({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)])
 def test_products_are_in_the_precision_that_the_processor_has(monkeypatch, known, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
