@@ -18,17 +18,21 @@ NOT_TRAINED = ("codec.name", "codec.codec_id", "codec.version", "codec.dataset",
 def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
     """Of each stage: the settings it depends on, by their names in the configuration, and the training images' digest.
 
-    ``stages``, in order, say what the names of those settings begin with that no earlier stage depends on; a setting belongs
-    to the first stage that claims it, and all stages depend on one that none claims.
+    ``stages``, in order, name the settings that no earlier stage depends on; a name that ends with ``.`` or ``_`` is what their
+    names begin with. A setting belongs to the first stage that claims it, and all stages depend on one that none claims.
     """
     order = list(stages)
     settings = {name: value for name, value in _settings(as_table(config)) if name not in NOT_TRAINED}
-    since = {name: next((at for at, begin in enumerate(stages.values()) if name.startswith(begin)), 0) for name in settings}
+    since = {name: next((at for at, claims in enumerate(stages.values()) if _claimed(name, claims)), 0) for name in settings}
     images = {"images": dataset.digest()}
     return {
         stage: {name: value for name, value in settings.items() if since[name] <= position} | images
         for position, stage in enumerate(order)
     }
+
+
+def _claimed(name: str, claims: tuple[str, ...]) -> bool:
+    return any(name.startswith(claim) if claim.endswith((".", "_")) else name == claim for claim in claims)
 
 
 def check_stages(config, folder: Path, prints: dict[str, dict[str, Any]]) -> None:

@@ -51,11 +51,14 @@ STAGES = {
     "autoencoder": (
         "training.autoencoder_", "training.learning_rate", "training.weight_decay", "training.sharpness", "training.recipe", "channel.",
     ),
-    "task": ("training.task_", "training.attribution", "training.usage", "training.features", "training.consistency", "training.index_map"),
+    "task": (
+        "training.task_", "training.attribution", "training.attribution_", "training.usage", "training.features", "training.consistency",
+        "training.index_map",
+    ),
     "joint": ("training.joint_",),
     "tail": ("training.tail_",),
 }  # fmt: skip
-"""What the names of those settings begin with that no earlier stage depends on."""
+"""The settings that no earlier stage depends on (fingerprints.py)."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ STAGES = {
     "integer": ("training.integer_", "encoder.index_map"),
     "tail": ("training.tail_",),
 }
-"""What the names of those settings begin with that no earlier stage depends on."""
+"""The settings that no earlier stage depends on (fingerprints.py)."""
 
 SHARPNESS = (4.0, 40.0)
 """Of the soft assignment to centers, at the beginning and end of the stage ``float``."""

@@ -8,6 +8,7 @@ import pytest
 from codec_training.config import as_table, load_config
 from codec_training.datasets import Dataset, Split
 from codec_training.families import find_family
+from codec_training.families.split import STAGES as SPLIT_STAGES
 from codec_training.fingerprints import fingerprints
 
 STAGES = {"first": (), "second": ("training.float_", "training.learning_rate", "channel."), "third": ("training.tail_",)}
@@ -56,5 +57,12 @@ def test_what_the_families_claim_are_settings(name):
     names = [f"{table}.{key}" for table, value in as_table(config).items() for key in value or {}]
     for stage, claimed in stages.items():
         assert hasattr(config.training, f"{stage}_epochs")
-        unknown = [begin for begin in claimed if not any(name.startswith(begin) for name in names)]
+        unknown = [claim for claim in claimed if not any(name.startswith(claim) if claim[-1] in "._" else name == claim for name in names)]
         assert unknown in ([], ["training.recipe"])
+
+
+def test_families_on_one_network_have_one_base():
+    names = [f"cifar100_{family}_mobilenet" for family in ("semanticnn", "adjscc", "bottlenetpp", "deepcod", "aecnn")]
+    prints = [fingerprints(load_config(name), DATASET, SPLIT_STAGES) for name in names]
+    assert [each["base"] for each in prints] == [prints[0]["base"]] * len(prints)
+    assert all(each["autoencoder"] != prints[0]["autoencoder"] for each in prints[1:])
