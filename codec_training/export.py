@@ -43,6 +43,9 @@ from semantic_codec.errors import BundleError
 from semantic_codec.key_file import read_key
 from semantic_codec.report import git_state
 
+BATCH = 500
+"""Images that an edge's network answers at a time."""
+
 
 class TooLargeToShip(BundleError):
     """A whole bundle that can be evaluated where it was written, but is larger than bundles may be."""
@@ -209,7 +212,8 @@ def _logits(network: nn.Module, manifest: dict[str, Any]):
     def logits(received: np.ndarray, level: int, ber: float) -> np.ndarray:
         soft = (torch.from_numpy(received).float() * 2 - 1) * (1 - 2 * ber)
         soft[:, manifest["levels"][level] * manifest["bits_per_symbol"] :] = 0
-        return network.eval()(soft, torch.full((len(soft),), ber))[task].numpy()
+        network.eval()
+        return torch.cat([network(part, torch.full((len(part),), ber))[task] for part in soft.split(BATCH)]).numpy()
 
     return logits
 

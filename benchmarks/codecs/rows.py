@@ -15,7 +15,7 @@ from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.store import Row, Store
 from codec_training.config import CONFIGS, load_config
-from semantic_codec.bundle import Bundle, Recording, bundle_folders, find_bundle, load_bundle, load_recording
+from semantic_codec.bundle import Bundle, Recording, bundle_folders, bundle_roots, find_bundle, load_bundle, load_recording
 from semantic_codec.errors import NotFound
 from semantic_codec.frame import HEADER_BYTES
 
@@ -26,6 +26,8 @@ COLUMNS = (
 RIVALS = (*CODES, GENIE, BOUND, LOCAL, "jpeg", "webp", "raw")
 BASE = "uncompressed base"
 ABLATIONS = CONFIGS / "ablations"
+RIVAL_BUNDLES = Path(__file__).parents[1] / "bundles"
+"""Of other families: to measure against, not to serve."""
 
 
 def planned() -> list[str]:
@@ -35,13 +37,13 @@ def planned() -> list[str]:
 
 
 def find_trained(name: str, runs: Path) -> Bundle | None:
-    """The newest bundle of ``name`` that a run left in ``runs``, else an installed one, else None."""
+    """The newest bundle of ``name`` that a run left in ``runs``, else an installed or a rival's one, else None."""
     for run in (name, name.removesuffix("-blind")):
         folders = [folder for folder in bundle_folders(runs / run / "bundles") if folder.parent.name == name]
         if folders:
             return load_bundle(folders[-1])
     try:
-        return find_bundle(name)
+        return find_bundle(name, roots=[*bundle_roots(), RIVAL_BUNDLES])
     except NotFound:
         return None
 
