@@ -80,7 +80,8 @@ def first_images(recording: Recording, count: int) -> Recording:
 def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, conditions) -> None:
     base = base_parameters(bundle, len(recording.labels), arguments.draws, arguments.seed, VALIDATION_IMAGES)
     contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
-    CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions)
+    shorter = (bundle.manifest.levels[0].payload_bytes // 2,) if bundle.manifest.name in arguments.protection else ()
+    CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions, shorter)
     measure_entropy_coded(store, contest, recording, base, conditions)
     if bundle.manifest.name in arguments.protection:
         measure_repeated(store, contest, recording, base, conditions, arguments.threads)

@@ -74,11 +74,11 @@ class CodeRows:
             lambda: {"accuracy_percent": None},
         )
 
-    def measure_ours(self, conditions: tuple[Condition, ...]) -> None:
-        """The bundle's own rows alone, from the longest level to the shortest."""
-        for level in reversed(self._bundle.manifest.levels):
+    def measure_ours(self, conditions: tuple[Condition, ...], shorter: tuple[int, ...] = ()) -> None:
+        """The bundle's own rows alone, from the longest level to the shortest, then prefixes ``shorter`` than these, in bytes."""
+        for size in (*(level.payload_bytes for level in reversed(self._bundle.manifest.levels)), *shorter):
             for condition in conditions:
-                self._ours(level.payload_bytes, condition)
+                self._ours(size, condition)
 
     def _parameters(self, family: str, variant: str, size: int | None, condition: Condition) -> Row:
         return self._base | {
@@ -92,8 +92,9 @@ class CodeRows:
 
     def _ours(self, size: int, condition: Condition) -> None:
         manifest = self._bundle.manifest
+        is_level = any(level.payload_bytes == size for level in manifest.levels)
         self._store.row(
-            self._parameters(manifest.family, f"{size} B", size, condition),
+            self._parameters(manifest.family, f"{size} B" if is_level else f"{size} B, no level", size, condition),
             lambda: figures(self._contest.ours(size, condition), None) | {"on_air_bytes": size + HEADER_BYTES} | self._device,
         )
 
