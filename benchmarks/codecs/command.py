@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.codecs.plots import draw
-from benchmarks.codecs.rows import measure, planned, taken_over
+from benchmarks.codecs.rows import measure, named, planned, taken_over
 from benchmarks.codecs.tables import markdown
 from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS
@@ -28,12 +28,12 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench codecs", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--codecs", nargs="+", metavar="NAME", help="configurations or bundles (default: our configurations on CIFAR); rows of others stay as they are in the file")
+    parser.add_argument("--codecs", nargs="+", metavar="NAME", help="configurations or bundles, 'digits_*' for all that begin so (default: our configurations on CIFAR, and ablations); rows of others stay as they are in the file")
     parser.add_argument("--train", action="store_true", help="train what --codecs names first, each seed; finished trainings are skipped")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each codec that count (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train (default: runs)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
-    parser.add_argument("--protection", nargs="*", default=["cifar10"], metavar="NAME", help="which of them are also measured with bytes sent twice, and under bursts with and without interleaving (default: cifar10)")
+    parser.add_argument("--protection", nargs="*", default=["cifar10"], metavar="NAME", help="which of them are also measured with half of their shortest level, with bytes sent twice, and under bursts with and without interleaving (default: cifar10)")
     parser.add_argument("--quick", action="store_true", help="the first 1000 images and one draw: minutes")
     parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per row (default: %(default)s)")
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             allowed="at least 1 of each, images 0 for all", fix="raise what is too small",
         )  # fmt: skip
     refuse_fewer(arguments.json, arguments.images, arguments.draws)
-    names = arguments.codecs or planned()
+    names = named(arguments.codecs) if arguments.codecs else planned()
     if arguments.train:
         for name in names:
             train_codec(name, arguments)

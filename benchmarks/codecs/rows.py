@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,9 +32,15 @@ RIVAL_BUNDLES = Path(__file__).parents[1] / "bundles"
 
 
 def planned() -> list[str]:
-    """Our configurations on CIFAR, ablations last."""
-    configs = [load_config(path.stem) for path in (*sorted(CONFIGS.glob("*.toml")), *sorted(ABLATIONS.glob("*.toml")))]
-    return [config.codec.name for config in configs if config.codec.dataset.startswith("cifar")]
+    """Our configurations on CIFAR, then ablations on any data set."""
+    configs = [load_config(path.stem).codec for path in sorted(CONFIGS.glob("*.toml"))]
+    return [*(codec.name for codec in configs if codec.dataset.startswith("cifar")), *(path.stem for path in sorted(ABLATIONS.glob("*.toml")))]
+
+
+def named(patterns: list[str]) -> list[str]:
+    """Names of configurations as a shell would fill in ``*`` and ``?``; any other name, as of a bundle, stays."""
+    known = sorted(path.stem for path in CONFIGS.rglob("*.toml"))
+    return [name for pattern in patterns for name in fnmatch.filter(known, pattern) or [pattern]]
 
 
 def find_trained(name: str, runs: Path) -> Bundle | None:
@@ -137,6 +144,12 @@ def taken_over(rows: list[Row], shown: list[Row]) -> list[Row]:
 def codec_of(row: Row) -> str:
     """The codec whose training, or whose twin, a row is of."""
     return row["bundle"].removesuffix("-blind").partition("-seed")[0]
+
+
+def averaged(rows: list[Row]) -> list[Row]:
+    """The means over trainings alone, of codecs that have them."""
+    several = {row["bundle"] for row in rows if "seeds_deviation_percent" in row}
+    return [row for row in rows if codec_of(row) not in several or "seeds_deviation_percent" in row]
 
 
 def is_ablation(row: Row) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.codecs.rows import BASE, RIVALS, is_ablation
+from benchmarks.codecs.rows import BASE, RIVALS, averaged, is_ablation
 from benchmarks.rivals.channels import CONDITIONS
 from benchmarks.rivals.store import Row
 from benchmarks.rivals.tables import NAMES, PICTURES, grid, head, percent
@@ -18,10 +18,13 @@ def markdown(rows: list[Row]) -> str:
         own = [row for row in rows if row["dataset"] == dataset]
         bursts = [row for row in own if "interleaved" in row]
         ours = [row for row in own if row["family"] not in RIVALS and "interleaved" not in row]
-        parts += [f"### `{dataset}`", note(own), codecs([row for row in ours if not is_ablation(row)])]
-        ablations = [row for row in ours if is_ablation(row)]
+        ablations = averaged([row for row in ours if is_ablation(row)])
+        others = [row for row in ours if not is_ablation(row)]
+        parts += [f"### `{dataset}`", note(own)]
+        if others:
+            parts.append(codecs(others))
         if ablations:
-            parts += ["Ablations, 30 epochs each:", codecs(ablations)]
+            parts += ["Ablations:", codecs(ablations)]
         if bursts:
             parts += ["Bursts, half of whose bits are wrong, on frames with and without interleaving:", interleaving(bursts)]
         rivals = [row for row in own if row["family"] in RIVALS]

@@ -81,6 +81,16 @@ def test_the_mean_of_trainings_and_their_scatter():
     assert mean["seeds_deviation_percent"] == pytest.approx(2**0.5)
 
 
+def test_ablations_with_several_trainings_show_their_means():
+    row = {"dataset": "digits", "family": "weaklink", "variant": "8 B", "channel": "bsc", "ber": 0.0, "payload_bytes": 8, "on_air_bytes": 26, "seeds": 1}
+    twins = [{**row, "bundle": f"digits_no_noise{end}", "accuracy_percent": 90.0} for end in ("", "-blind", "-seed1")]
+    mean = {**twins[0], "variant": "8 B, mean of 2 trainings", "accuracy_percent": 91.0, "seeds": 2, "seeds_deviation_percent": 0.5}
+    alone = {**row, "bundle": "digits_hard_bits", "accuracy_percent": 80.0}
+    text = markdown([*twins, mean, alone])
+    assert "`digits_no_noise` (weaklink), 8 B, mean of 2 trainings | 8 | 26 |" in text and "91.00" in text and "90.00" not in text
+    assert "`digits_hard_bits` (weaklink), 8 B | 8 | 26 |" in text
+
+
 def test_training_comes_before_measuring_from_every_seed(few, tmp_path, monkeypatch):
     asked = []
 
@@ -93,6 +103,10 @@ def test_training_comes_before_measuring_from_every_seed(few, tmp_path, monkeypa
     monkeypatch.setattr(command, "measure", lambda *_: [])
     assert command.main(["--codecs", "cifar10", "--train", "--seeds", "2", "--runs", str(tmp_path)]) == 0
     assert asked == [("cifar10", seed) for seed in "01"]
+
+
+def test_a_pattern_names_all_configurations_that_fit():
+    assert rows.named(["digits_only_?", "no_such*", "cifar10"]) == ["digits_only_2", "digits_only_4", "digits_only_8", "no_such*", "cifar10"]
 
 
 def test_a_seed_trains_under_a_name_of_its_own():
@@ -127,6 +141,14 @@ def test_a_quick_look_leaves_the_file_of_the_whole_run_and_its_page(few, tmp_pat
     with pytest.raises(ConfigError, match="images 1000, draws 1: .* has rows of 10000 and 3"):
         command.main(["--codecs", "digits", "--quick", "--json", str(path), "--docs", str(page)])
     assert (path.read_bytes(), page.read_bytes()) == before
+
+
+def test_a_prefix_without_a_level_has_a_row_where_protection_is_asked_of(few, tmp_path, capsys):
+    path = tmp_path / "codecs.json"
+    command.main(["--codecs", "digits", "--protection", "digits", "--quick", "--images", "40", "--threads", "1", "--runs", str(tmp_path), "--json", str(path)])
+    found = [row for row in json.loads(path.read_text())["rows"] if row["variant"] == "1 B, no level"]
+    assert {row["bundle"] for row in found} == {"digits"} and len(found) == len(FEW)
+    assert "`digits` (weaklink), 1 B, no level | 1 | 19 |" in capsys.readouterr().out
 
 
 def test_wrong_numbers_are_refused():
