@@ -83,6 +83,12 @@ class ConvBlock(nn.Module):
         return x + self.second(self.dropout(h))
 
 
+def _signs(soft: torch.Tensor) -> torch.Tensor:
+    """-1, 0 and 1; where an encoder learns through them, with the gradient of ``soft`` (straight-through; arXiv 1308.3432)."""
+    hard = torch.sign(soft)
+    return soft + (hard - soft).detach() if soft.requires_grad else hard
+
+
 def _film(config: EdgeConfig) -> nn.Linear | None:
     if not config.aware:
         return None
@@ -126,7 +132,7 @@ class EdgeNetwork(nn.Module):
     def received(self, soft: torch.Tensor) -> torch.Tensor:
         """What arrived, as one value for each symbol: float (B, N)."""
         told = self.config.aware and self.config.posterior
-        soft = soft if told else torch.sign(soft)
+        soft = soft if told else _signs(soft)
         if self.config.repeated:
             soft = combined(soft, self.config.repeated, told)
         return soft if self.centers is None else self.centers.received(soft, told)

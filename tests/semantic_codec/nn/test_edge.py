@@ -49,3 +49,12 @@ def test_a_bundle_loads_and_one_with_other_shapes_is_refused(tmp_path):
         (copy / "bundle.json").write_text(json.dumps({**manifest, "edge": edge}))
         with pytest.raises(BundleError, match="does not fit the manifest"):
             load_edge_network(load_bundle(copy))
+
+
+def test_an_encoder_learns_through_hard_bits():
+    torch.manual_seed(0)
+    network = EdgeNetwork(16, {"label": 3}, EdgeConfig(width=8, blocks=1, posterior=False))
+    soft = (torch.randn(4, 16) * 0.5).requires_grad_()
+    network.received(soft).backward(torch.ones(4, 16))
+    assert torch.equal(soft.grad, torch.ones(4, 16))
+    assert torch.allclose(network.received(soft), torch.sign(soft)) and torch.equal(network.received(soft.detach()), torch.sign(soft))
