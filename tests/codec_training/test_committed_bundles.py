@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.codecs.rows import RIVAL_BUNDLES, find_trained
 from codec_training.evaluate import evaluate
 from semantic_codec.bundle import MAX_BUNDLE_BYTES, bundle_folders, bundle_roots, find_bundle, load_bundle, load_recording
 from semantic_codec.encoder_format import EncoderProgram
@@ -53,7 +54,15 @@ def test_digits_in_8_bytes():
     assert rows[0.0]["accuracy_percent"] >= 97 and rows[0.05]["accuracy_percent"] >= 93
 
 
-@pytest.mark.parametrize("folder", bundle_folders(bundle_roots()[0]), ids=lambda folder: folder.parent.name)
+def test_semanticnn_has_what_its_manifest_says_and_is_not_served(tmp_path):
+    name = "cifar100_semanticnn_mobilenet_65"
+    bundle = find_trained(name, tmp_path)
+    (row,) = evaluate(bundle, load_recording(bundle), (0.0,))
+    assert row["accuracy_percent"] == pytest.approx(bundle.manifest.accuracy[0]["accuracy_percent"], abs=0.1)
+    assert name not in {folder.parent.name for root in bundle_roots() for folder in bundle_folders(root)}
+
+
+@pytest.mark.parametrize("folder", [*bundle_folders(bundle_roots()[0]), *bundle_folders(RIVAL_BUNDLES)], ids=lambda folder: folder.parent.name)
 def test_every_bundle_is_whole_and_small_enough(folder):
     bundle = load_bundle(folder)
     assert bundle.manifest.name == folder.parent.name
