@@ -63,9 +63,9 @@ def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[
     first = len(store.rows)
     bundle = find_trained(name, runs)
     if bundle is None:
-        kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None]
+        kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None and not is_mean(row)]
         if kept:
-            return kept
+            return [*kept, *seed_means(kept, name)]
         config = load_config(name)
         return [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
     recording = first_images(load_recording(bundle), arguments.images)
@@ -148,8 +148,13 @@ def codec_of(row: Row) -> str:
 
 def averaged(rows: list[Row]) -> list[Row]:
     """The means over trainings alone, of codecs that have them."""
-    several = {row["bundle"] for row in rows if "seeds_deviation_percent" in row}
-    return [row for row in rows if codec_of(row) not in several or "seeds_deviation_percent" in row]
+    several = {row["bundle"] for row in rows if is_mean(row)}
+    return [row for row in rows if codec_of(row) not in several or is_mean(row)]
+
+
+def is_mean(row: Row) -> bool:
+    """Whether it is of several trainings."""
+    return "seeds_deviation_percent" in row
 
 
 def is_ablation(row: Row) -> bool:
