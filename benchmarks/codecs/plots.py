@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
 
+from benchmarks.codecs.repeat_rows import PROTECTION as REPEATED  # noqa: E402
 from benchmarks.codecs.rows import BASE, RIVALS, is_ablation  # noqa: E402
 from benchmarks.rivals.code_rows import BOUND, GENIE  # noqa: E402
 from benchmarks.rivals.store import Row  # noqa: E402
@@ -26,13 +27,13 @@ def draw(rows: list[Row], folder: Path) -> None:
         datasets = list(dict.fromkeys(row["dataset"] for row in measured))
         if not datasets:
             continue
-        figure, panels = plt.subplots(1, len(datasets), figsize=(6.5 * len(datasets), 4.6), dpi=150, squeeze=False)
+        figure, panels = plt.subplots(1, len(datasets), figsize=(6.5 * len(datasets), 5.4), dpi=150, squeeze=False)
         for axes, dataset in zip(panels[0], datasets, strict=True):
             panel(axes, [row for row in measured if row["dataset"] == dataset])
             axes.set_title(dataset)
             axes.set_ylabel("accuracy, %")
             axes.grid(alpha=0.3)
-            axes.legend(frameon=False, fontsize=7)
+            axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
         figure.tight_layout()
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.png")
@@ -40,17 +41,17 @@ def draw(rows: list[Row], folder: Path) -> None:
 
 
 def by_ber(axes, rows: list[Row]) -> None:
-    """One line for each codec and size."""
+    """One line for each codec and size; blind twins and repeated symbols would lie on others, the tables have them."""
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        if row["family"] not in RIVALS and row["variant"] != BASE:
+        if row["family"] not in RIVALS and row["variant"] != BASE and not row["bundle"].endswith("-blind") and row.get("protection") != REPEATED:
             lines.setdefault(f"{row['bundle']}, {row['variant']}", []).append(row)
     for label, points in lines.items():
         points = sorted(points, key=lambda row: row["ber"])
         axes.errorbar(
             [max(row["ber"], LEFT_END) for row in points], [row["accuracy_percent"] for row in points],
             [row["interval_percent"] for row in points], marker="o", markersize=3, capsize=2, linewidth=1.2, label=label,
-            linestyle="--" if "-blind" in label else "-",
         )  # fmt: skip
     ber_axis(axes, sorted({row["ber"] for row in rows}))
 
@@ -86,7 +87,7 @@ def by_macs(axes, rows: list[Row]) -> None:
             if row["accuracy_percent"] > best.get(row["bundle"], {"accuracy_percent": -1})["accuracy_percent"]:
                 best[row["bundle"]] = row
     for bundle, row in best.items():
-        axes.plot(row["encoder_macs"] / 1e6, row["accuracy_percent"], "o", label=f"{bundle}, {row['payload_bytes']} B")
+        axes.plot(row["encoder_macs"] / 1e6, row["accuracy_percent"], "o", label=f"{bundle}, {row['payload_bytes']:.0f} B")
     front = pareto([(row["encoder_macs"] / 1e6, row["accuracy_percent"]) for row in best.values()])
     if front:
         axes.plot(*zip(*front), color="black", linewidth=0.8, drawstyle="steps-post", label="front")
