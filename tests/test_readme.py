@@ -28,7 +28,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|beside): *(?P<what>.*?) *-->\n+)?^```(?P<language>python|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-TIME_LIMIT_S = 400
+TIME_LIMIT_S = 900
 
 
 @dataclass(frozen=True)
