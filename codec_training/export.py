@@ -26,6 +26,7 @@ from codec_training.evaluate import evaluate
 from codec_training.export_c import write_c, write_firmware
 from codec_training.families import DeviceHalf, Trained, find_family
 from codec_training.report_device import print_report
+from edge_server.engine import CHUNK
 from semantic_codec.bitstream import unpack_bits
 from semantic_codec.bundle import (
     CARD,
@@ -42,9 +43,6 @@ from semantic_codec.bundle import (
 from semantic_codec.errors import BundleError
 from semantic_codec.key_file import read_key
 from semantic_codec.report import git_state
-
-BATCH = 500
-"""Images that an edge's network answers at a time."""
 
 
 class TooLargeToShip(BundleError):
@@ -213,7 +211,7 @@ def _logits(network: nn.Module, manifest: dict[str, Any]):
         soft = (torch.from_numpy(received).float() * 2 - 1) * (1 - 2 * ber)
         soft[:, manifest["levels"][level] * manifest["bits_per_symbol"] :] = 0
         network.eval()
-        return torch.cat([network(part, torch.full((len(part),), ber))[task] for part in soft.split(BATCH)]).numpy()
+        return torch.cat([network(part, torch.full((len(part),), ber))[task] for part in soft.split(CHUNK)]).numpy()
 
     return logits
 

@@ -18,12 +18,12 @@ NOT_TRAINED = ("codec.name", "codec.codec_id", "codec.version", "codec.dataset",
 def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
     """Of each stage: the settings it depends on, by their names in the configuration, and the training images' digest.
 
-    ``stages``, in order, name the settings that no earlier stage depends on; a name that ends with ``.`` or ``_`` is what their
-    names begin with. A setting belongs to the first stage that claims it, and all stages depend on one that none claims.
+    ``stages``, in order, claim the settings that no earlier stage depends on. A setting belongs to the first stage that claims
+    it, and all stages depend on one that none claims.
     """
     order = list(stages)
     settings = {name: value for name, value in _settings(as_table(config)) if name not in NOT_TRAINED}
-    since = {name: next((at for at, claims in enumerate(stages.values()) if _claimed(name, claims)), 0) for name in settings}
+    since = {name: next((at for at, claims in enumerate(stages.values()) if is_claimed(name, claims)), 0) for name in settings}
     images = {"images": dataset.digest()}
     return {
         stage: {name: value for name, value in settings.items() if since[name] <= position} | images
@@ -31,7 +31,8 @@ def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -
     }
 
 
-def _claimed(name: str, claims: tuple[str, ...]) -> bool:
+def is_claimed(name: str, claims: tuple[str, ...]) -> bool:
+    """Whether one of ``claims`` is this setting's name, or, ending with ``.`` or ``_``, what it begins with."""
     return any(name.startswith(claim) if claim.endswith((".", "_")) else name == claim for claim in claims)
 
 

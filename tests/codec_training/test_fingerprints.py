@@ -9,7 +9,7 @@ from codec_training.config import as_table, load_config
 from codec_training.datasets import Dataset, Split
 from codec_training.families import find_family
 from codec_training.families.split import STAGES as SPLIT_STAGES
-from codec_training.fingerprints import fingerprints
+from codec_training.fingerprints import fingerprints, is_claimed
 
 STAGES = {"first": (), "second": ("training.float_", "training.learning_rate", "channel."), "third": ("training.tail_",)}
 SPLIT = Split(np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3), np.array([0, 1, 0, 1]))
@@ -57,7 +57,7 @@ def test_what_the_families_claim_are_settings(name):
     names = [f"{table}.{key}" for table, value in as_table(config).items() for key in value or {}]
     for stage, claimed in stages.items():
         assert hasattr(config.training, f"{stage}_epochs")
-        unknown = [claim for claim in claimed if not any(name.startswith(claim) if claim[-1] in "._" else name == claim for name in names)]
+        unknown = [claim for claim in claimed if not any(is_claimed(name, (claim,)) for name in names)]
         assert unknown in ([], ["training.recipe"])
 
 
