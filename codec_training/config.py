@@ -63,7 +63,8 @@ class LearningConfig:
 class TrainingConfig(LearningConfig):
     """Epochs and learning rates of the stages (cosine to zero in each); ``learning_rate`` is that of ``float``.
 
-    ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``.
+    ``probe`` is the weight of the probe's loss in the stages ``float`` and ``integer``. ``bundle``, a bundle's name or folder:
+    its encoder stands, and only the stage ``tail`` is trained, from its decoder and tail (families/weaklink_bundle.py).
     """
 
     trunk_epochs: int = 60
@@ -75,6 +76,7 @@ class TrainingConfig(LearningConfig):
     integer_learning_rate: float = 5e-4
     tail_learning_rate: float = 8e-4
     probe: float = 0.3
+    bundle: str = ""
 
 
 def load_config(name: str):

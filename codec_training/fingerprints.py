@@ -11,8 +11,8 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import as_table
 from codec_training.datasets import Dataset
 
-NOT_TRAINED = ("codec.name", "codec.codec_id", "codec.version", "codec.dataset", "codec.blind_ber")
-"""Settings that no weight depends on. Where a data set lies is one of them: its images are compared themselves."""
+NOT_TRAINED = ("codec.name", "codec.codec_id", "codec.version", "codec.dataset", "codec.blind_ber", "training.bundle")
+"""Settings that no weight depends on. Where a data set or a bundle lies is one of them: its images or files are compared themselves."""
 
 
 def fingerprints(config, dataset: Dataset, stages: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:

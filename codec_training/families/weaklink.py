@@ -18,6 +18,7 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import CodecConfig, TrainingConfig
 from codec_training.datasets import Dataset
 from codec_training.families import DeviceHalf, Trained
+from codec_training.families.weaklink_bundle import check_bundle, open_bundle
 from codec_training.families.weaklink_stages import CodecLoss, Heads, TrunkLoss, encoded, exported, trunk_validator, validator
 from codec_training.fingerprints import check_stages, fingerprints
 from codec_training.stages import Stage, annealed, epochs_of
@@ -32,6 +33,7 @@ from semantic_codec.index_map import KINDS
 from semantic_codec.nn.channel import ChannelConfig
 from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork
 from semantic_codec.nn.encoder import EncoderConfig, FloatEncoder
+from semantic_codec.nn.families import load_edge_network
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import QuantizedEncoder
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
@@ -100,6 +102,8 @@ def check_fit(config: Config, dataset: Dataset) -> None:
             f"[encoder] repeated is {config.encoder.repeated} with {config.encoder.bits} bits and {config.codec.levels[-1]} of "
             f"{program.symbols} symbols", allowed="signs, all of which are sent", fix="leave repeated out",
         )  # fmt: skip
+    if config.training.bundle:
+        check_bundle(open_bundle(config), program, config, dataset)
 
 
 def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
@@ -116,74 +120,123 @@ def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
 
 def train(config: Config, dataset: Dataset, folder: Path) -> None:
     """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
-    training, prints = config.training, fingerprints(config, dataset, STAGES)
+    prints = _prints(config, dataset)
     check_stages(config, folder, prints)
+    views = Views(dataset.train, config.training)
+    with SummaryWriter(folder / "tensorboard") as writer:
+        if config.training.bundle:
+            program, heads, teacher = _begun(config, dataset)
+        else:
+            teacher = None
+            program, heads = _train_encoder(config, dataset, folder, views, writer, prints)
+        if config.training.tail_epochs:
+            _train_tail(config, dataset, folder, views, writer, prints["tail"], program, heads, teacher)
+
+
+def _train_encoder(config: Config, dataset: Dataset, folder: Path, views: Views, writer: SummaryWriter, prints: dict) -> tuple[EncoderProgram, Heads]:
+    """The stages ``trunk``, ``float`` and ``integer``: the encoder as devices run it, and the heads so far."""
+    training = config.training
     encoder, heads = build(config, len(dataset.classes))
-    views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
         shared = shared_folder(dataset, config.teacher, folder)
         views.distil(train_teacher(dataset, config.teacher, shared), shared)
     steps = len(views) // training.batch
     held_out = torch.from_numpy(dataset.validation.images)
-    with SummaryWriter(folder / "tensorboard") as writer:
-        encoder.to(memory_format=torch.channels_last)
-        if training.trunk_epochs:
-            Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer, prints["trunk"]).run(
-                training.trunk_epochs, training.trunk_learning_rate, steps, epochs_of(lambda batch: batch, views, config),
-                TrunkLoss(encoder, heads.probe, training), trunk_validator(encoder, heads.probe, dataset.validation),
-            )  # fmt: skip
-        check = validator(heads, lambda: _signs(encoder, held_out, config), dataset.validation, config, twin=False)
-        batches = encoded(encoder, views, config, half=True)
-        if encoder.centers is not None:
-            batches = annealed(batches, encoder.centers, training.float_epochs, SHARPNESS)
-        Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer, prints["float"]).run(
-            training.float_epochs, training.learning_rate, steps, batches, CodecLoss(config, heads, twin=False), check,
+    encoder.to(memory_format=torch.channels_last)
+    if training.trunk_epochs:
+        Stage("trunk", config, folder, {"probe": heads.probe, "encoder": encoder}, writer, prints["trunk"]).run(
+            training.trunk_epochs, training.trunk_learning_rate, steps, epochs_of(lambda batch: batch, views, config),
+            TrunkLoss(encoder, heads.probe, training), trunk_validator(encoder, heads.probe, dataset.validation),
         )  # fmt: skip
-        settle(config, encoder, dataset)
-        quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
-        quantized.to(memory_format=torch.channels_last)
-        heads.copy_to_twin()
-        check = validator(heads, lambda: _signs(quantized, held_out, config), dataset.validation, config, twin=True)
-        Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer, prints["integer"]).run(
-            training.integer_epochs, training.integer_learning_rate, steps,
-            encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
-        )  # fmt: skip
-        if not training.tail_epochs:
-            return
-        settle(config, quantized, dataset)
-        # From here on the edge's values may leave the device's, whose thresholds stand.
-        heads.aware.centers = heads.blind.centers = copy.deepcopy(quantized.centers)
-        reference = IntegerReference(quantized.export())
-        sent = config.codec.levels[-1]
-        check = validator(heads, lambda: symbol_signs(reference(held_out)[:, :sent], config.encoder.bits), dataset.validation, config, twin=True)
-        Stage("tail", config, folder, {"heads": heads}, writer, prints["tail"]).run(
-            training.tail_epochs, training.tail_learning_rate, steps,
-            exported(reference, views, config), CodecLoss(config, heads, twin=True), check,
-        )  # fmt: skip
+    check = validator(heads, lambda: _signs(encoder, held_out, config), dataset.validation, config, twin=False)
+    batches = encoded(encoder, views, config, half=True)
+    if encoder.centers is not None:
+        batches = annealed(batches, encoder.centers, training.float_epochs, SHARPNESS)
+    Stage("float", config, folder, {"heads": heads, "encoder": encoder}, writer, prints["float"]).run(
+        training.float_epochs, training.learning_rate, steps, batches, CodecLoss(config, heads, twin=False), check,
+    )  # fmt: skip
+    settle(config, encoder, dataset)
+    quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
+    quantized.to(memory_format=torch.channels_last)
+    heads.copy_to_twin()
+    check = validator(heads, lambda: _signs(quantized, held_out, config), dataset.validation, config, twin=True)
+    Stage("integer", config, folder, {"heads": heads, "encoder": quantized}, writer, prints["integer"]).run(
+        training.integer_epochs, training.integer_learning_rate, steps,
+        encoded(quantized, views, config, half=False), CodecLoss(config, heads, twin=True), check,
+    )  # fmt: skip
+    settle(config, quantized, dataset)
+    # From here on the edge's values may leave the device's, whose thresholds stand.
+    heads.aware.centers = heads.blind.centers = copy.deepcopy(quantized.centers)
+    return quantized.export(), heads
+
+
+def _begun(config: Config, dataset: Dataset) -> tuple[EncoderProgram, Heads, torch.nn.Module]:
+    """What ``[training] bundle`` has, encoder and heads, and its network once more, which stays as it is and teaches."""
+    bundle = open_bundle(config)
+    _, heads = build(config, len(dataset.classes))
+    teacher = load_edge_network(bundle)
+    heads.aware.load_state_dict(teacher.state_dict())
+    heads.copy_to_twin()
+    return EncoderProgram.from_bytes(bundle.encoder_bin), heads, teacher
+
+
+def _train_tail(
+    config: Config, dataset: Dataset, folder: Path, views: Views, writer: SummaryWriter, fingerprint: dict, program: EncoderProgram,
+    heads: Heads, teacher: torch.nn.Module | None,
+) -> None:  # fmt: skip
+    """The stage ``tail``; with ``teacher`` its answers to whole payloads are distilled."""
+    training, reference = config.training, IntegerReference(program)
+    sent = symbol_signs(
+        torch.cat([reference(part) for part in torch.from_numpy(dataset.validation.images).split(1000)])[:, : config.codec.levels[-1]],
+        config.encoder.bits,
+    )
+    Stage("tail", config, folder, {"heads": heads}, writer, fingerprint).run(
+        training.tail_epochs, training.tail_learning_rate, len(views) // training.batch,
+        exported(reference, views, config, teacher), CodecLoss(config, heads, twin=True),
+        validator(heads, lambda: sent, dataset.validation, config, twin=True),
+    )  # fmt: skip
+
+
+def _prints(config: Config, dataset: Dataset) -> dict[str, dict]:
+    """The stages' fingerprints; behind a bundle there is one stage, which depends on the bundle's files as well."""
+    prints = fingerprints(config, dataset, STAGES)
+    return {"tail": prints["tail"] | {"bundle": open_bundle(config).manifest.files}} if config.training.bundle else prints
 
 
 def load_networks(folder: Path, config: Config, dataset: Dataset) -> tuple[QuantizedEncoder, Heads]:
     """The trained encoder and heads of a finished run; NotFound where it is not finished, ConfigError where it is another."""
-    encoder, heads = QuantizedEncoder(config.encoder), build(config, len(dataset.classes))[1]
-    prints = fingerprints(config, dataset, STAGES)
-    wanted = config.training.integer_epochs, config.training.tail_epochs
-    integer = load_checkpoint(folder / "integer", prints["integer"], encoder=encoder, heads=heads)
-    done = integer, load_checkpoint(folder / "tail", prints["tail"], heads=heads) if wanted[1] else 0
-    if done != wanted:
-        raise NotFound(
-            f"{folder} holds {done[0]} integer and {done[1]} tail epochs",
-            allowed=f"{wanted[0]} and {wanted[1]}, a finished run",
-            fix=f"run: weaklink train {config.codec.name}",
-        )
+    if config.training.bundle:
+        raise ConfigError(
+            f"{config.codec.name} has the encoder of the bundle {config.training.bundle!r}", allowed="a run that trained its encoder",
+            fix="name the configuration of that bundle",
+        )  # fmt: skip
+    encoder, heads, prints = QuantizedEncoder(config.encoder), build(config, len(dataset.classes))[1], _prints(config, dataset)
+    _load_finished(folder, config, "integer", prints, encoder=encoder, heads=heads)
+    if config.training.tail_epochs:
+        _load_finished(folder, config, "tail", prints, heads=heads)
     if encoder.centers is not None:
         encoder.centers.adopt(heads.aware.centers)
     return encoder, heads.eval()
 
 
+def _load_finished(folder: Path, config: Config, stage: str, prints: dict, **parts) -> None:
+    done, wanted = load_checkpoint(folder / stage, prints[stage], **parts), getattr(config.training, f"{stage}_epochs")
+    if done != wanted:
+        raise NotFound(
+            f"{folder} holds {done} {stage} epochs", allowed=f"{wanted}, a finished run", fix=f"run: weaklink train {config.codec.name}"
+        )
+
+
 def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
     """A finished run, with the blind twin beside the codec."""
-    encoder, heads = load_networks(folder, config, dataset)
-    program = encoder.export()
+    notes = {}
+    if config.training.bundle:
+        program, heads, _ = _begun(config, dataset)
+        _load_finished(folder, config, "tail", _prints(config, dataset), heads=heads)
+        notes["bundle"] = open_bundle(config).manifest.training
+    else:
+        encoder, heads = load_networks(folder, config, dataset)
+        program = encoder.export()
     device = DeviceHalf(
         ENCODER,
         program.to_bytes(),
@@ -197,7 +250,7 @@ def load_run(folder: Path, config: Config, dataset: Dataset) -> Trained:
         sum(layer.weights.size for layer in program.layers),
         "none; pixel - 128 is the first layer's",
     )
-    return Trained(device, {"": heads.aware, "-blind": heads.blind})
+    return Trained(device, {"": heads.aware, "-blind": heads.blind}, notes)
 
 
 def encode_split(program: EncoderProgram, images: np.ndarray, sent: int) -> np.ndarray:

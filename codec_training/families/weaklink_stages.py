@@ -22,6 +22,7 @@ from torch import nn
 
 from codec_training.config import TrainingConfig
 from codec_training.datasets import Split
+from codec_training.families.weaklink_bundle import taught
 from codec_training.stages import consistency_loss, epochs_of, task_loss
 from codec_training.views import Batch, Views
 from semantic_codec.nn.channel import Received, draw_ber, transmit
@@ -147,10 +148,14 @@ def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Cal
     return epochs_of(sent, views, config)
 
 
-def exported(reference: IntegerReference, views: Views, config: Config) -> Callable[[int], Iterator[Sent]]:
-    """What the exported integer encoder sends, one epoch at a time."""
-    bits, sent = config.encoder.bits, config.codec.levels[-1]
-    return epochs_of(lambda batch: Sent(symbol_signs(reference(batch.images)[:, :sent], bits), None, batch), views, config)
+def exported(reference: IntegerReference, views: Views, config: Config, teacher: nn.Module | None) -> Callable[[int], Iterator[Sent]]:
+    """What the exported integer encoder sends, one epoch at a time; ``teacher``, where there is one, answers all of it."""
+
+    def sent(batch: Batch) -> Sent:
+        signs = symbol_signs(reference(batch.images)[:, : config.codec.levels[-1]], config.encoder.bits)
+        return Sent(signs, None, batch if teacher is None else taught(batch, signs, teacher, config.codec.task))
+
+    return epochs_of(sent, views, config)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A whole training, as a user runs it, on a tiny codec."""
 
+import hashlib
 import json
 import shutil
 
@@ -107,6 +108,77 @@ def test_other_settings_of_the_last_stage_leave_the_earlier_ones_as_they_are(tra
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if " epoch " in line] == ["tail epoch 1/1"]
 
 
+@pytest.fixture(scope="module")
+def behind(trained, tmp_path_factory):
+    """The tail trained on behind the encoder of ``trained``, with a level more: folder and configuration."""
+    folder = tmp_path_factory.mktemp("behind")
+    config = folder / "tiny.toml"
+    config.write_text(BEHIND.format(config=trained[1], bundle=trained[0] / "tiny" / "bundles" / "tiny" / "1"))
+    assert train.main([str(config), "--runs", str(folder), "--threads", "1"]) == 0
+    return folder, config
+
+
+BEHIND = """
+extends = "{config}"
+[codec]
+version = 2
+levels = [16, 32, 64]
+[training]
+bundle = "{bundle}"
+distil = 0.7
+tail_epochs = 3
+"""
+
+
+def test_a_tail_learns_on_behind_a_bundle_s_encoder(trained, behind, capsys):
+    first = load_bundle(trained[0] / "tiny" / "bundles" / "tiny" / "1")
+    second, twin = (load_bundle(behind[0] / "tiny" / "bundles" / name / "2") for name in ("tiny", "tiny-blind"))
+    assert second.encoder_bin == twin.encoder_bin == first.encoder_bin and second.edge_data != first.edge_data
+    assert [level.payload_bytes for level in second.manifest.levels] == [2, 4, 8]
+    assert second.manifest.training["bundle"] == first.manifest.training
+    assert (load_recording(second).bitstreams == load_recording(first).bitstreams).all()
+    clean = [{row["level"]: row["accuracy_percent"] for row in bundle.manifest.accuracy if row["ber"] == 0} for bundle in (first, second)]
+    assert clean[1][2] > clean[0][1]  # on the whole payload
+    assert sorted(path.name for path in (behind[0] / "tiny").iterdir()) == ["bundles", "tail", "tensorboard"]
+    assert train.main([str(behind[1]), "--runs", str(behind[0]), "--threads", "1"]) == 0
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_a_tail_does_not_go_on_behind_another_bundle(trained, behind, tmp_path):
+    other = shutil.copytree(trained[0] / "tiny" / "bundles" / "tiny" / "1", tmp_path / "tiny" / "1")
+    shutil.copytree(behind[0] / "tiny", tmp_path / "runs" / "tiny")
+    config = tmp_path / "tiny.toml"
+    config.write_text(BEHIND.format(config=trained[1], bundle=other))
+    assert train.main([str(config), "--runs", str(tmp_path / "runs"), "--threads", "1"]) == 0  # where it lies is all the same
+    twin = trained[0] / "tiny" / "bundles" / "tiny-blind" / "1" / "edge.safetensors"
+    manifest = json.loads((other / "bundle.json").read_text())
+    manifest["files"]["edge.safetensors"] = hashlib.sha256(twin.read_bytes()).hexdigest()
+    (other / "bundle.json").write_text(json.dumps(manifest))
+    shutil.copy(twin, other)
+    with pytest.raises(ConfigError, match="tail was trained with bundle {.*}, now {"):
+        train.main([str(config), "--runs", str(tmp_path / "runs"), "--threads", "1"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [("[encoder]\nstem_channels = 4", r"\[encoder\] .* does not fit \[training\] bundle '.*', which has"), ("[edge]\nwidth = 16", r"\[edge\] .*16"),
+     ("[encoder]\nlatent_channels = 8\n[codec]\nlevels = [128]", r"\[encoder\]")],
+)
+def test_a_bundle_that_does_not_fit_is_refused_before_training(trained, tmp_path, table, message):
+    path = tmp_path / "tiny.toml"
+    path.write_text(f'extends = "{trained[1]}"\n[training]\nbundle = "{trained[0] / "tiny" / "bundles" / "tiny" / "1"}"\n{table}\n')
+    with pytest.raises(ConfigError, match=message):
+        train.main([str(path), "--runs", str(tmp_path)])
+    path.write_text(path.read_text().replace("tiny/1", "tiny/7"))
+    with pytest.raises(NotFound, match="there is no bundle '.*tiny/7'"):
+        train.main([str(path), "--runs", str(tmp_path)])
+
+
+def test_a_device_alone_has_no_answer_behind_a_bundle(behind, tmp_path):
+    with pytest.raises(ConfigError, match="tiny has the encoder of the bundle"):
+        local.main([str(behind[1]), "--runs", str(behind[0])])
+
+
 def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):
     folder, path = trained
     config, images = load_config(str(path)), torch.from_numpy(load_dataset("digits").test.images)
@@ -132,7 +204,7 @@ def test_tensorboard_logs_are_written(trained):
 
 
 def test_export_of_an_unfinished_run_says_what_is_missing(tmp_path):
-    with pytest.raises(NotFound, match="holds 0 integer and 0 tail epochs"):
+    with pytest.raises(NotFound, match="holds 0 integer epochs"):
         export.main(["digits", "--runs", str(tmp_path)])
 
 
