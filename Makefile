@@ -86,7 +86,7 @@ bench-serving: $(STAMP) ## the edge node against other model servers, into bench
 
 .PHONY: bench-rivals
 bench-rivals: $(STAMP) ## the codec against FEC, JPEG and the raw image, into benchmarks/results and docs/rivals.md
-	$(RUN) -m weaklink bench rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png $(ARGS)
+	$(RUN) -m weaklink bench rivals --json benchmarks/results/rivals.json --docs docs/rivals.md --plot docs/images/rivals.png --pictures cifar10_three_levels $(ARGS)
 
 .PHONY: bench-codecs
 bench-codecs: $(STAMP) ## every family's codecs and their rivals in one table, into benchmarks/results and docs/codecs.md

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     files = jpeg_sizes(bundle.manifest.training.get("data_set", ""), options.data, options.quality, options.images)
     bench = Bench(
         bundle, board, instructions, files, options.quality, options.images, options.attempts, options.seed,
-        currents(options.transmit_ma, links), local_accuracy(bundle.manifest.name),
+        currents(options.transmit_ma, links), local_accuracy(bundle),
     )  # fmt: skip
     answers = measure_answers(bundle, BERS, options.images, options.edge_runs, options.seed)
     rows = [row for link in links for ber in BERS for row in bench.rows(link, ber, answers)]
@@ -101,10 +101,10 @@ def currents(given: list[str], links: list[Link]) -> dict[str, float]:
     return found
 
 
-def local_accuracy(codec: str, path: Path = LOCAL) -> float | None:
-    """Percent, of a network of as many multiply-accumulates as the codec's encoder; None where nobody trained one."""
+def local_accuracy(bundle: Bundle, path: Path = LOCAL) -> float | None:
+    """Percent, of the bundle's encoder with the probe behind it; None where nobody measured that."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return next((row["accuracy_percent"] for row in rows if row["bundle"] == codec), None)
+    return next((row["accuracy_percent"] for row in rows if row["encoder_hash"] == bundle.encoder_hash.hex()), None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ run instead of sending anything. It is measured on the whole test split, in inte
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     row = {
         "bundle": config.codec.name,
+        "encoder_hash": hashlib.sha256(program.to_bytes()).hexdigest(),
         "encoder_macs": program.macs,
         "images": len(dataset.test),
         "accuracy_percent": round(100 * float(torch.cat(right).mean()), 2),

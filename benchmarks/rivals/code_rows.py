@@ -134,7 +134,7 @@ class CodeRows:
         """The device's own answer: its label in a code that fills ``size`` bytes; a wrong label is wrong."""
 
         def measure() -> Row:
-            accuracy = local_accuracy(self._bundle.manifest.name)
+            accuracy = local_accuracy(self._bundle)
             if accuracy is None:
                 return {"accuracy_percent": None, "on_air_bytes": size + HEADER_BYTES} | self._device
             right = accuracy / 100 * read_right(len(self._bundle.manifest.tasks[0].classes), 8 * size, ber)

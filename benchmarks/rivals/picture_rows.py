@@ -40,7 +40,8 @@ class Sent:
 
 
 def measure_pictures(store: Store, base: Row, test: Split, run: Path, classes: int, accuracy_percent: float) -> None:
-    """The rows of every network that the folder of a training run holds; of one that it lacks, that it was not measured.
+    """The rows of every network that the folder of a training run holds; of one that it lacks those that the store's file has,
+    and where it has none, that it was not measured.
 
     ``accuracy_percent`` is ours: the format that reaches it with the fewest bytes is measured over errors, too.
     """
@@ -50,7 +51,9 @@ def measure_pictures(store: Store, base: Row, test: Split, run: Path, classes: i
             weights = {"receiver": name, "receiver_file": digest(run / folder / "checkpoint.pt")}
             PictureRows(store, base | weights, test, model).measure(FORMATS, accuracy_percent, raw=folder == "teacher")
             continue
-        for family in ("jpeg", "webp", *(("raw",) if folder == "teacher" else ())):
+        kept = [row for row in store.earlier if row.get("receiver") == name and "receiver_file" in row and base.items() <= row.items()]
+        store.rows += kept
+        for family in () if kept else ("jpeg", "webp", *(("raw",) if folder == "teacher" else ())):
             absent = {"family": family, "variant": "", "receiver": name, "channel": "bsc", "ber": 0.0}
             store.row(base | absent, lambda: {"accuracy_percent": None})
 

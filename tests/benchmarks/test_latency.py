@@ -61,9 +61,10 @@ def test_what_is_not_at_hand_reads_not_measured(tmp_path, monkeypatch):
 
 def test_a_local_network_that_was_trained_is_right_as_often_as_its_file_says(tmp_path):
     path = tmp_path / "local.json"
-    assert latency.local_accuracy("digits", path) is None
-    path.write_text(json.dumps({"rows": [{"bundle": "digits", "accuracy_percent": 97.5}]}))
-    assert latency.local_accuracy("digits", path) == 97.5 and latency.local_accuracy("cifar10", path) is None
+    digits = find_bundle("digits")
+    assert latency.local_accuracy(digits, path) is None
+    path.write_text(json.dumps({"rows": [{"encoder_hash": digits.manifest.files["encoder.bin"], "accuracy_percent": 97.5}]}))
+    assert latency.local_accuracy(digits, path) == 97.5 and latency.local_accuracy(find_bundle("cifar10"), path) is None
     bench = latency.Bench(find_bundle("digits"), latency.find_board("stm32f405"), 1000, None, 75, 10, 100, 0, {}, 97.5)
     row = bench._local(find_link("ble-1m"), 0.0)
     assert row["accuracy_percent"] == 97.5 and "accuracy is 97.50 %" in device_line([row])

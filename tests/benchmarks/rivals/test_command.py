@@ -122,6 +122,19 @@ def test_rows_of_pictures(run, monkeypatch):
     assert rows["jpeg", "", "fine-tuned", 0.0]["accuracy_percent"] is None
 
 
+def test_rows_of_pictures_stay_where_their_network_is_gone(run, tmp_path, monkeypatch):
+    folder, dataset = run
+    monkeypatch.setattr("benchmarks.rivals.picture_rows.FORMATS", (ImageFormat("jpeg", 50), ImageFormat("webp", 50)))
+    measured = (dataset.test.take(np.arange(50)), folder, len(dataset.classes), 0.0)
+    base, first = {"draws": 1, "seed": 0, "bundle": "digits"}, Store(tmp_path / "rivals.json", 0)
+    measure_pictures(first, base, *measured)
+    first.close([])
+    second, other = Store(tmp_path / "rivals.json", 0), Store(tmp_path / "rivals.json", 0)
+    measure_pictures(second, base, measured[0], tmp_path, *measured[2:])
+    measure_pictures(other, base | {"bundle": "other"}, measured[0], tmp_path, *measured[2:])
+    assert second.rows == first.rows and len(other.rows) == 5 and all(row["accuracy_percent"] is None for row in other.rows)
+
+
 def test_fine_tuning_starts_from_the_teacher_and_is_found_again(run, tmp_path):
     folder, dataset = run
     model = load_receiver(folder / "teacher", len(dataset.classes))
