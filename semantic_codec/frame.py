@@ -309,6 +309,7 @@ class FrameReader:
     def _judge(self, format: Format, block: bytes, payload: bytes, errors: int) -> FrameResult:
         """The result of a whole frame whose header is known for certain, good or not."""
         header, (codec, key) = self._unpack(block), self._matching(block)
+        codec = codec and self._with_level(codec, header.level, format.payload_bytes)
         if header.version != self.mode.version:
             outcome = "unknown_version"
         elif header.codec not in self._codecs:
@@ -327,6 +328,7 @@ class FrameReader:
     def _result(
         self, received: Received, row: int, header: Any, codec: WireCodec, key: DeviceKey | None, errors: int
     ) -> FrameResult:
+        codec = self._with_level(codec, header.level, received.format.payload_bytes)
         payload = self._open(received.payload[row].tobytes(), header, key, received.erased)
         return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors, key)
 
@@ -340,6 +342,11 @@ class FrameReader:
             if check_holds(block, start):
                 return codec, None
         return None, None
+
+    def _with_level(self, codec: WireCodec, level: int, size: int) -> WireCodec:
+        """Of the codecs with this one's encoder the first whose ``level`` has ``size`` bytes; where none has, the codec itself."""
+        alike = (other for other, _ in self._codecs[codec.codec_id] if other.encoder_hash == codec.encoder_hash)
+        return next((other for other in alike if other.payload_bytes[level : level + 1] == (size,)), codec)
 
     def _mismatch(self, header: Any) -> str:
         """The outcome of a header of a known codec whose check fails."""

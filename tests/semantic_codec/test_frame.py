@@ -107,6 +107,18 @@ def test_noise_is_not_taken_for_a_frame():
     assert {result.outcome for result in results} == {"bad_header"}
 
 
+@pytest.mark.parametrize("ber", [0, 0.05])
+@pytest.mark.parametrize("kept", [1, 0.8])
+def test_versions_of_one_encoder_are_told_apart_by_the_length_of_their_levels(ber, kept):
+    first, second = LARGE, WireCodec(2, LARGE.encoder_hash, (4, 8, 16, 32))
+    reader = FrameReader([first, second])
+    for codec in (first, second):
+        for level, size in enumerate(codec.payload_bytes):
+            frame = flipped(encode_frame(Header(2, level, 3, 4), bytes(size), codec.encoder_hash), ber, seed=6)
+            (result,) = reader.read([frame[: int(kept * len(frame))]])
+            assert (result.outcome, result.codec, result.header.level) == ("ok", codec, level), (size, result)
+
+
 def test_refusals_are_told_apart_from_damage():
     other = WireCodec(2, b"\xff" * 32, (8, 16, 32, 64))
     longer = WireCodec(2, LARGE.encoder_hash, (8, 16, 32, 8))
