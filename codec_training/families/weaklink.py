@@ -120,17 +120,22 @@ def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:
 
 def train(config: Config, dataset: Dataset, folder: Path) -> None:
     """All stages; every stage resumes from ``folder`` and is skipped where it is complete."""
-    prints = _prints(config, dataset)
+    training, prints = config.training, _prints(config, dataset)
     check_stages(config, folder, prints)
-    views = Views(dataset.train, config.training)
+    views = Views(dataset.train, training)
     with SummaryWriter(folder / "tensorboard") as writer:
-        if config.training.bundle:
+        if training.bundle:
             program, heads, teacher = _begun(config, dataset)
         else:
-            teacher = None
-            program, heads = _train_encoder(config, dataset, folder, views, writer, prints)
-        if config.training.tail_epochs:
-            _train_tail(config, dataset, folder, views, writer, prints["tail"], program, heads, teacher)
+            (program, heads), teacher = _train_encoder(config, dataset, folder, views, writer, prints), None
+        if training.tail_epochs:
+            reference = IntegerReference(program)
+            sent = _exported_signs(reference, torch.from_numpy(dataset.validation.images), config)
+            Stage("tail", config, folder, {"heads": heads}, writer, prints["tail"]).run(
+                training.tail_epochs, training.tail_learning_rate, len(views) // training.batch,
+                exported(reference, views, config, teacher), CodecLoss(config, heads, twin=True),
+                validator(heads, lambda: sent, dataset.validation, config, twin=True),
+            )  # fmt: skip
 
 
 def _train_encoder(config: Config, dataset: Dataset, folder: Path, views: Views, writer: SummaryWriter, prints: dict) -> tuple[EncoderProgram, Heads]:
@@ -178,23 +183,6 @@ def _begun(config: Config, dataset: Dataset) -> tuple[EncoderProgram, Heads, tor
     heads.aware.load_state_dict(teacher.state_dict())
     heads.copy_to_twin()
     return EncoderProgram.from_bytes(bundle.encoder_bin), heads, teacher
-
-
-def _train_tail(
-    config: Config, dataset: Dataset, folder: Path, views: Views, writer: SummaryWriter, fingerprint: dict, program: EncoderProgram,
-    heads: Heads, teacher: torch.nn.Module | None,
-) -> None:  # fmt: skip
-    """The stage ``tail``; with ``teacher`` its answers to whole payloads are distilled."""
-    training, reference = config.training, IntegerReference(program)
-    sent = symbol_signs(
-        torch.cat([reference(part) for part in torch.from_numpy(dataset.validation.images).split(1000)])[:, : config.codec.levels[-1]],
-        config.encoder.bits,
-    )
-    Stage("tail", config, folder, {"heads": heads}, writer, fingerprint).run(
-        training.tail_epochs, training.tail_learning_rate, len(views) // training.batch,
-        exported(reference, views, config, teacher), CodecLoss(config, heads, twin=True),
-        validator(heads, lambda: sent, dataset.validation, config, twin=True),
-    )  # fmt: skip
 
 
 def _prints(config: Config, dataset: Dataset) -> dict[str, dict]:
@@ -271,6 +259,11 @@ def settle(config: Config, encoder: FloatEncoder | QuantizedEncoder, dataset: Da
         with torch.no_grad():
             latents = torch.cat([encoder.eval()(part) for part in images.split(1000)])
         encoder.centers.settle(latents, config.encoder.index_map, config.training.seed)
+
+
+def _exported_signs(reference: IntegerReference, images: torch.Tensor, config: Config) -> torch.Tensor:
+    symbols = torch.cat([reference(part) for part in images.split(1000)])
+    return symbol_signs(symbols[:, : config.codec.levels[-1]], config.encoder.bits)
 
 
 @torch.no_grad()
