@@ -16,19 +16,21 @@ LEFT_END = 3e-4
 
 
 def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy against BER, one line per bundle and level, with 95 % intervals."""
+    """Accuracy against BER, one line per bundle and level, with 95 % intervals; a blind twin's is dashed, in its codec's colour."""
     figure, axes = plt.subplots(figsize=(7, 4.2), dpi=150)
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault((row["bundle"], row["payload_bytes"]), []).append(row)
+    colours: dict[tuple[str, int], str] = {}
     for (bundle, size), points in lines.items():
+        colour = colours.setdefault((bundle.removesuffix("-blind"), size), f"C{len(colours)}")
         points = sorted(points, key=lambda row: row["ber"])
         axes.errorbar(
             [max(row["ber"], LEFT_END) for row in points],
             [row["accuracy_percent"] for row in points],
             [row["interval_percent"] for row in points],
             marker="o", markersize=3.5, capsize=2, linewidth=1.4, label=f"{bundle}, {size} B",
-            linestyle="--" if bundle.endswith("-blind") else "-",
+            linestyle="--" if bundle.endswith("-blind") else "-", color=colour,
         )  # fmt: skip
     bers = sorted({row["ber"] for row in rows})
     ber_axis(axes, bers)
