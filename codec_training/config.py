@@ -15,7 +15,7 @@ from codec_training.optimizers import OPTIMIZERS
 from semantic_codec.errors import ConfigError, NotFound
 
 CONFIGS = Path(__file__).parent / "configs"
-"""Found by name in the folder and below it; ``ablations`` holds variants that are trained only to be compared."""
+"""Found by name in the folder and below it; ``ablations`` holds variants that are trained to be compared or built upon."""
 
 LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1}
 """What [training] and [teacher] take at least; of a stage's epochs, which may be left out, 0."""
