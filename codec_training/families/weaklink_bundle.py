@@ -16,7 +16,7 @@ from codec_training.datasets import Dataset
 from codec_training.views import Batch
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder_format import EncoderProgram
-from semantic_codec.errors import ConfigError
+from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.nn.precision import in_half
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 def open_bundle(config: Config) -> Bundle:
     """The bundle that ``[training] bundle`` names; :class:`NotFound` where there is none, :class:`ConfigError` where no device runs it."""
-    bundle = find_bundle(config.training.bundle)
+    try:
+        bundle = find_bundle(config.training.bundle)
+    except NotFound as error:
+        raise NotFound(
+            f"{error.problem}, behind which {config.codec.name} is trained", allowed=error.allowed,
+            fix="train that one first, or name another in [training] bundle",
+        ) from error  # fmt: skip
     if not bundle.runs_on_devices:
         raise ConfigError(
             f"[training] bundle {config.training.bundle!r} is of the family {bundle.manifest.family!r}",

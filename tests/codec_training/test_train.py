@@ -170,7 +170,7 @@ def test_a_bundle_that_does_not_fit_is_refused_before_training(trained, tmp_path
     with pytest.raises(ConfigError, match=message):
         train.main([str(path), "--runs", str(tmp_path)])
     path.write_text(path.read_text().replace("tiny/1", "tiny/7"))
-    with pytest.raises(NotFound, match="there is no bundle '.*tiny/7'"):
+    with pytest.raises(NotFound, match="there is no bundle '.*tiny/7', behind which tiny is trained; .*fix: train that one first"):
         train.main([str(path), "--runs", str(tmp_path)])
 
 
