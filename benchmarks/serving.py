@@ -3,6 +3,7 @@
     closed loop   CONCURRENCY clients, each asks again as soon as it is answered: what a server can do
     open loop     requests at random times at a share of that: what its callers wait, counted from the time at which a
                   request should have been sent
+    echo          grpcio, and a loop around datagrams, with nothing behind them: what the protocols alone take
     engine        the same networks without any server, in batches of CONCURRENCY: the limit
 
 HTTP/1.1 and gRPC closed loops are h2load's, everything else a small client's; the load generator's share of a core is
@@ -29,7 +30,17 @@ from benchmarks import clients, h2load, udp_devices
 from benchmarks.h2load import Load
 from benchmarks.latency_tables import rewrite
 from benchmarks.processes import busy_s, cpu_s, memory_mb
-from benchmarks.serving_servers import RIVALS, Question, Server, answer_bytes, questions, start_rival, start_weaklink
+from benchmarks.serving_servers import (
+    OWN,
+    RIVALS,
+    Question,
+    Server,
+    answer_bytes,
+    questions,
+    start_echo,
+    start_rival,
+    start_weaklink,
+)
 from benchmarks.serving_tables import markdown
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
@@ -41,7 +52,7 @@ RESULT = Path(__file__).parent / "results" / "serving.json"
 CONCURRENCY = (1, 8, 64, 256)
 LOADS_PERCENT = (25, 50, 75, 90)
 UDP_BERS = (0.0, 0.01)
-SERVERS = ("weaklink", *RIVALS, "engine")
+SERVERS = ("weaklink", *RIVALS, "echo", "engine")
 CAPACITY_AT = 64
 """Concurrency whose closed loop is the capacity that the open loop's loads are shares of."""
 OPEN_CLIENTS = 64
@@ -66,7 +77,7 @@ class Bench:
     def requests(self, server: Server, bundle: Bundle) -> Iterator[dict[str, Any]]:
         """Single calls, in every protocol of the server."""
         for question in questions(server, bundle):
-            name = f"weaklink {question.protocol}" if server.name == "weaklink" else server.name
+            name = f"{server.name} {question.protocol}" if server.name in OWN else server.name
             fixed = {"server": name, "protocol": question.protocol, "bundle": bundle.manifest.name}
             size, capacity = answer_bytes(question), None
             for count in self._concurrency:
@@ -83,17 +94,19 @@ class Bench:
         """One InferStream call, with so many messages unanswered."""
         question = questions(server, bundle)[0]
         path = question.path + "Stream"
-        fixed = {"server": "weaklink stream", "protocol": "grpc", "bundle": bundle.manifest.name, "loop": "closed"}
+        fixed = {"server": f"{server.name} stream", "protocol": "grpc", "bundle": bundle.manifest.name, "loop": "closed"}
         for count in self._concurrency:
             client = clients.GrpcClient(("127.0.0.1", question.port), path, itertools.repeat(question.body), width=count)
             with client.sock:
                 yield self._row(fixed | {"concurrency": count}, server, lambda: self._run([client]))
 
-    def frames(self, server: Server, bundle: Bundle, first_device: int) -> Iterator[dict[str, Any]]:
+    def frames(
+        self, server: Server, bundle: Bundle, first_device: int, bers: Sequence[float] = UDP_BERS
+    ) -> Iterator[dict[str, Any]]:
         """Raw frames over UDP, each client a device."""
-        fixed = {"server": "weaklink udp", "protocol": "udp", "bundle": bundle.manifest.name, "loop": "closed"}
+        fixed = {"server": f"{server.name} udp", "protocol": "udp", "bundle": bundle.manifest.name, "loop": "closed"}
         devices = itertools.count(first_device)
-        for ber in UDP_BERS:
+        for ber in bers:
             for count in self._concurrency:
                 frames = np.stack([self._damaged(bundle, next(devices), ber, FRAMES // count) for _ in range(count)])
                 address = ("127.0.0.1", server.ports["udp"])
@@ -182,6 +195,17 @@ def measure_weaklink(
         server.stop()
 
 
+def measure_echo(bundles: list[Bundle], bench: Bench, log: Path) -> Iterator[dict[str, Any]]:
+    server = start_echo(log)
+    try:
+        for bundle in bundles:
+            yield from bench.requests(server, bundle)
+            yield from bench.streams(server, bundle)
+            yield from bench.frames(server, bundle, 1, bers=(0.0,))  # it does not look at them
+    finally:
+        server.stop()
+
+
 def measure_rival(
     name: str, options: argparse.Namespace, bundles: list[Bundle], bench: Bench, log: Path
 ) -> Iterator[dict[str, Any]]:
@@ -253,4 +277,6 @@ def _measure(
     log = folder / f"{name.replace(' ', '-')}.log"
     if name == "weaklink":
         return measure_weaklink(options, bundles, bench, log)
+    if name == "echo":
+        return measure_echo(bundles, bench, log)
     return measure_rival(name, options, bundles, bench, log)

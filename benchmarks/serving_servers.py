@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 START_S = 180.0
 STOP_S = 30.0
 BER = 0.01
+OWN = ("weaklink", "echo")
+"""Speak our protocols; a row for each."""
 RIVALS = ("litserve", "ray serve", "bentoml", "triton")
 _RIVAL_COMMANDS = {
     "litserve": ["-m", "benchmarks.model_servers.litserve_app"],
@@ -109,6 +111,16 @@ def start_weaklink(codecs: list[Bundle], engines: int, threads: int, log: Path, 
     return Server("weaklink", process, ports)
 
 
+def start_echo(log: Path) -> Server:
+    """Ours without anything behind the protocols; it has no HTTP."""
+    process = _start([sys.executable, "-m", "benchmarks.echo_server"], {}, log, subprocess.PIPE)
+    ready = process.stdout.readline()
+    if not ready:
+        process.wait()
+        raise _not_started("echo", log)
+    return Server("echo", process, json.loads(ready))
+
+
 def start_rival(name: str, python: Path, codecs: list[Bundle], engines: int, threads: int, log: Path) -> Server:
     """ConfigError: it did not start, or gave no answer for :data:`START_S`."""
     port = _free_port()
@@ -135,14 +147,14 @@ def questions(server: Server, bundle: Bundle) -> list[Question]:
     """One for each protocol that it is asked in."""
     name, payload = bundle.manifest.name, bytes(range(bundle.manifest.levels[-1].payload_bytes))
     body: dict[str, Any] = {"codec": name, "bitstream": base64.b64encode(payload).decode(), "ber": BER}
+    if server.name in OWN:
+        request = edge_pb2.InferRequest(codec=name, bitstream=payload, ber_estimate=BER).SerializeToString()
+        asked = [Question("grpc", "/weaklink.v1.EdgeInference/Infer", request, server.ports["grpc"])]
+        if "http" in server.ports:
+            body["ber_estimate"] = body.pop("ber")
+            asked.append(Question("http", "/v1/infer", _json(body), server.ports["http"]))
+        return asked
     http = server.ports["http"]
-    if server.name == "weaklink":
-        request = edge_pb2.InferRequest(codec=name, bitstream=payload, ber_estimate=BER)
-        body["ber_estimate"] = body.pop("ber")
-        return [
-            Question("grpc", "/weaklink.v1.EdgeInference/Infer", request.SerializeToString(), server.ports["grpc"]),
-            Question("http", "/v1/infer", _json(body), http),
-        ]
     if server.name == "triton":
         inputs = [("bitstream", "UINT8", list(payload)), ("ber", "FP32", [BER])]
         tensors = [

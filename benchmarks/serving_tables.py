@@ -17,6 +17,9 @@ _TITLES = {
     "ray serve": "Ray Serve",
     "litserve": "LitServe",
     "bentoml": "BentoML",
+    "echo grpc": "echo, gRPC calls",
+    "echo stream": "echo, gRPC stream",
+    "echo udp": "echo, UDP",
     "engine": "the engine alone, in batches",
 }
 _PROTOCOLS = {"grpc": "gRPC", "http": "HTTP"}

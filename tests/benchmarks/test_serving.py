@@ -17,7 +17,7 @@ import pytest
 from benchmarks import clients, h2load
 from benchmarks.clients import GrpcClient, Http1Client
 from benchmarks.serving import Bench, kept_rows, main
-from benchmarks.serving_servers import Question, Server, questions, start_weaklink
+from benchmarks.serving_servers import Question, Server, questions, start_echo, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
 
@@ -95,6 +95,21 @@ def test_streams_and_frames(server: Server, bundle: Bundle):
     ]  # fmt: skip
     assert all(row["requests_per_s"] > 0 and row["memory_mb"] > 10 for row in rows)
     assert not rows[0]["failed"] and not rows[1]["failed"]
+
+
+def test_an_echo_is_asked_the_same(bundle: Bundle, tmp_path: Path):
+    bench, made = Bench([4], [], 0.3, 0.1, 0), start_echo(tmp_path / "echo.log")
+    try:
+        (question,) = questions(made, bundle)
+        client = question.client()
+        load = clients.run([client], 0.3, 0.1)
+        client.sock.close()
+        rows = [*bench.streams(made, bundle), *bench.frames(made, bundle, 1, bers=(0.0,))]
+    finally:
+        made.stop()
+    assert question.path.endswith("/Infer") and load.failed == 0 and len(load.latencies_s) > 0
+    assert [row["server"] for row in rows] == ["echo stream", "echo udp"]
+    assert all(row["requests_per_s"] > 0 and not row["failed"] for row in rows)
 
 
 def test_answers_in_pieces():

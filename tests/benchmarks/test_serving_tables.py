@@ -22,6 +22,7 @@ ROWS = [
     row("weaklink grpc", "grpc", "digits", 1_000.0, concurrency=1),
     row("weaklink grpc", "grpc", "digits", 6_000.0, loop="open", concurrency=None, load_percent=50),
     row("weaklink grpc", "grpc", "other", 500.0, memory_mb=200.0),
+    row("echo udp", "udp", "digits", 20_000.0, ber=0.0),
     row("triton", "grpc", "digits", 1_500.0),
     row("ray serve", None, "digits", None, loop=None, concurrency=None),
 ]
@@ -35,6 +36,7 @@ def test_the_table():
         "| Weaklink, UDP, BER 0.01 | 10,000 | 0.1 | 0.1 | not measured | not measured | not measured | 100 |",
         "| Triton, gRPC | 1,500 | 0.7 | 0.7 | not measured | not measured | not measured | 100 |",
         "| Ray Serve | not measured | not measured | not measured | not measured | not measured | not measured | not measured |",
+        "| echo, UDP, BER 0 | 20,000 | 0.1 | 0.1 | not measured | not measured | not measured | 100 |",
         "| the engine alone, in batches | 90,000 | 0.0 | 0.0 | not measured | not measured | not measured | 100 |",
     ]
 
