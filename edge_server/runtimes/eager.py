@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edge_server.runtimes.flat import FlatNetwork
+from edge_server.runtimes.flat import flatten
 from semantic_codec.bundle import Bundle
 from semantic_codec.nn.families import load_edge_network
 from semantic_codec.nn.precision import multiplies_bfloat16
@@ -36,16 +36,15 @@ class EagerBfloat16(Eager):
 
 
 class Flat(Eager):
-    """float32, of the family `weaklink` without convolutions."""
+    """float32, of the family `weaklink`."""
 
     def __init__(self, bundle: Bundle, threads: int):
         super().__init__(bundle, threads)
-        self._network = FlatNetwork(self._network)
+        self._network = flatten(self._network)
 
 
 def automatic(bundle: Bundle, threads: int) -> Eager:
     """bfloat16 where it is faster: in convolutions, on processors that multiply it; else float32."""
-    if bundle.manifest.family == "weaklink" and not bundle.manifest.edge.get("grid"):
-        return Flat(bundle, threads)
-    rounds = bundle.manifest.edge.get("grid") and multiplies_bfloat16()
-    return EagerBfloat16(bundle, threads) if rounds else Eager(bundle, threads)
+    if bundle.manifest.edge.get("grid") and multiplies_bfloat16():
+        return EagerBfloat16(bundle, threads)
+    return (Flat if bundle.manifest.family == "weaklink" else Eager)(bundle, threads)
