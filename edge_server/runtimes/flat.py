@@ -7,12 +7,13 @@ convolution takes twice as long as the sums do: it brings the weights into anoth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from semantic_codec.nn.edge import EdgeNetwork, channel_features, received_share
+from semantic_codec.nn.edge import EdgeNetwork, channel_features, received_share, symbol_values
 
 FEW = 16
 """Images up to which a convolution is one matrix product of all neighbourhoods; for more of them copying those takes longer."""
@@ -29,7 +30,9 @@ class _Flat:
 
     def __init__(self, network: EdgeNetwork, films: Sequence[Weights]):
         """films: of each block, scale above shift; empty for a network that is told nothing."""
-        self._network, self._width = network, network.config.width
+        # Not the network itself, which would keep its own copy of the weights.
+        self._received = partial(symbol_values, config=network.config, centers=network.centers)
+        self._width = network.config.width
         self._heads = {task: _weights(head) for task, head in network.heads.items()}
         self._films = tuple(map(torch.cat, zip(*films))) if films else None
         if films:
@@ -59,7 +62,7 @@ class FlatLinear(_Flat):
 
     def __call__(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
         shape, told = (self._width,), self._told(soft, ber)
-        x = F.linear(self._network.received(soft), *self._embed)
+        x = F.linear(self._received(soft), *self._embed)
         for number, (scale, shift, eps, weight, bias) in enumerate(self._blocks):
             h = torch.layer_norm(x, shape, scale, shift, eps)
             if told is not None:
@@ -83,10 +86,11 @@ class FlatConvolutional(_Flat):
             for norm, block in zip(norms, network.blocks)
         ]
         self._norm = _affine(network.norm)
+        self._unsent = network.unsent
 
     def __call__(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
         told = self._told(soft, ber)
-        symbols = F.pad(self._network.received(soft), (0, self._network.unsent))
+        symbols = F.pad(self._received(soft), (0, self._unsent))
         x = self._embed(symbols.view(len(symbols), -1, self._embed.positions).transpose(1, 2))
         for number, (scale, shift, first, second) in enumerate(self._blocks):
             if told is not None:

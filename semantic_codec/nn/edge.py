@@ -131,11 +131,7 @@ class EdgeNetwork(nn.Module):
 
     def received(self, soft: torch.Tensor) -> torch.Tensor:
         """What arrived, as one value for each symbol: float (B, N)."""
-        told = self.config.aware and self.config.posterior
-        soft = soft if told else _signs(soft)
-        if self.config.repeated:
-            soft = combined(soft, self.config.repeated, told)
-        return soft if self.centers is None else self.centers.received(soft, told)
+        return symbol_values(soft, self.config, self.centers)
 
     def answer(self, symbols: torch.Tensor, share: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits of ``symbols`` float (B, N), of whose bits a ``share`` (B,) arrived."""
@@ -153,6 +149,15 @@ class EdgeNetwork(nn.Module):
         if self.config.grid:
             x = F.relu(x).mean((2, 3))
         return {task: head(x) for task, head in self.heads.items()}
+
+
+def symbol_values(soft: torch.Tensor, config: EdgeConfig, centers: Centers | None) -> torch.Tensor:
+    """What arrived, float (B, n), as one value for each symbol: float (B, N)."""
+    told = config.aware and config.posterior
+    soft = soft if told else _signs(soft)
+    if config.repeated:
+        soft = combined(soft, config.repeated, told)
+    return soft if centers is None else centers.received(soft, told)
 
 
 def combined(soft: torch.Tensor, repeated: int, told: bool) -> torch.Tensor:
