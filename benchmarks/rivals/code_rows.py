@@ -132,16 +132,17 @@ class CodeRows:
 
     def _local(self, size: int, ber: float) -> None:
         """The device's own answer: its label in a code that fills ``size`` bytes; a wrong label is wrong."""
+        accuracy = local_accuracy(self._bundle)
 
         def measure() -> Row:
-            accuracy = local_accuracy(self._bundle)
             if accuracy is None:
                 return {"accuracy_percent": None, "on_air_bytes": size + HEADER_BYTES} | self._device
             right = accuracy / 100 * read_right(len(self._bundle.manifest.tasks[0].classes), 8 * size, ber)
             spread = 196 * (right * (1 - right) / self._contest.images) ** 0.5
             return {"accuracy_percent": 100 * right, "interval_percent": spread, "on_air_bytes": size + HEADER_BYTES} | self._device
 
-        self._store.row(self._parameters(LOCAL, f"label coded in {size} B", size, Condition("bsc", ber)), measure)
+        parameters = self._parameters(LOCAL, f"label coded in {size} B", size, Condition("bsc", ber))
+        self._store.row(parameters | {"label_accuracy_percent": accuracy}, measure)
 
 
 def base_parameters(bundle: Bundle, images: int, draws: int, seed: int, validation_images: int) -> dict[str, Any]:

@@ -193,11 +193,6 @@ def _prints(config: Config, dataset: Dataset) -> dict[str, dict]:
 
 def load_networks(folder: Path, config: Config, dataset: Dataset) -> tuple[QuantizedEncoder, Heads]:
     """The trained encoder and heads of a finished run; NotFound where it is not finished, ConfigError where it is another."""
-    if config.training.bundle:
-        raise ConfigError(
-            f"{config.codec.name} has the encoder of the bundle {config.training.bundle!r}", allowed="a run that trained its encoder",
-            fix="name the configuration of that bundle",
-        )  # fmt: skip
     encoder, heads, prints = QuantizedEncoder(config.encoder), build(config, len(dataset.classes))[1], _prints(config, dataset)
     _load_finished(folder, config, "integer", prints, encoder=encoder, heads=heads)
     if config.training.tail_epochs:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from codec_training import evaluate, export, local, train
+from codec_training import evaluate, export, train
 from codec_training.checkpoint import load_checkpoint
 from codec_training.config import load_config
 from codec_training.datasets import hold_out, load_dataset
@@ -172,30 +172,6 @@ def test_a_bundle_that_does_not_fit_is_refused_before_training(trained, tmp_path
     path.write_text(path.read_text().replace("tiny/1", "tiny/7"))
     with pytest.raises(NotFound, match="there is no bundle '.*tiny/7', behind which tiny is trained; .*fix: train that one first"):
         train.main([str(path), "--runs", str(tmp_path)])
-
-
-def test_a_device_alone_has_no_answer_behind_a_bundle(behind, tmp_path):
-    with pytest.raises(ConfigError, match="tiny has the encoder of the bundle"):
-        local.main([str(behind[1]), "--runs", str(behind[0])])
-
-
-def test_the_integer_probe_answers_as_its_float_twin(trained, tmp_path):
-    folder, path = trained
-    config, images = load_config(str(path)), torch.from_numpy(load_dataset("digits").test.images)
-    encoder, heads = weaklink.load_networks(folder / "tiny", config, hold_out(load_dataset("digits"), 200))
-    # Three epochs leave the probe with one answer for all: one with random weights tells the images apart.
-    probe = torch.nn.Linear(heads.probe.in_features, 10)
-    with torch.no_grad():
-        pooled = encoder.features(images).mean((2, 3))
-        probe.weight.normal_(generator=torch.Generator().manual_seed(0))
-        probe.bias.copy_(-probe.weight @ pooled.mean(0))
-        expected = probe(pooled).argmax(1)
-    found = local.answer(encoder.export(), encoder, probe, images)
-    assert len(expected.unique()) > 1
-    assert (found == expected).float().mean() > 0.95
-    assert local.main([str(path), "--runs", str(folder), "--json", str(tmp_path / "local.json")]) == 0
-    (row,) = json.loads((tmp_path / "local.json").read_text())["rows"]
-    assert row["images"] == 450 and row["accuracy_percent"] > 0
 
 
 def test_tensorboard_logs_are_written(trained):
