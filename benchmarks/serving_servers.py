@@ -102,11 +102,7 @@ def start_weaklink(codecs: list[Bundle], engines: int, threads: int, log: Path, 
     chosen = {"grpc_port": 0, "http_port": 0, "udp_port": 0, "engines": engines, "threads": threads, "bundles": roots}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in (chosen | settings).items()]
     process = _start([sys.executable, "-m", "weaklink", "serve", *flags], {}, log, subprocess.PIPE)
-    ready = process.stdout.readline()
-    if not ready:
-        process.wait()
-        raise _not_started("weaklink", log)
-    at = json.loads(ready)
+    at = _ready_line("weaklink", process, log)
     ports = {door: int(at[door].rpartition(":")[2]) for door in ("grpc", "http", "udp")}
     return Server("weaklink", process, ports)
 
@@ -114,11 +110,7 @@ def start_weaklink(codecs: list[Bundle], engines: int, threads: int, log: Path, 
 def start_echo(log: Path) -> Server:
     """Ours without anything behind the protocols; it has no HTTP."""
     process = _start([sys.executable, "-m", "benchmarks.echo_server"], {}, log, subprocess.PIPE)
-    ready = process.stdout.readline()
-    if not ready:
-        process.wait()
-        raise _not_started("echo", log)
-    return Server("echo", process, json.loads(ready))
+    return Server("echo", process, _ready_line("echo", process, log))
 
 
 def start_rival(name: str, python: Path, codecs: list[Bundle], engines: int, threads: int, log: Path) -> Server:
@@ -221,6 +213,15 @@ def _start(command: list[str], environment: Mapping[str, str], log: Path, stdout
             cwd=log.parent,
             start_new_session=True,
         )
+
+
+def _ready_line(name: str, process: subprocess.Popen, log: Path) -> dict[str, Any]:
+    """What it prints when it listens."""
+    ready = process.stdout.readline()
+    if not ready:
+        process.wait()
+        raise _not_started(name, log)
+    return json.loads(ready)
 
 
 def _library_folder(python: Path) -> str:
