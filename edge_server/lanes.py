@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
@@ -25,20 +26,21 @@ log = logging.getLogger(__name__)
 
 
 class Lane(Protocol):
-    """Computes one batch at a time. Belongs to the event loop's thread."""
+    """Computes batches, one after the other. Belongs to the event loop's thread."""
 
     alive: bool
     """Whether a batch is welcome."""
 
     def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
-        """Unavailable: the engine died over the batch. Any other exception: it failed, and lives."""
+        """May be called while others are computed. Unavailable: the engine died before the batch was answered. Any other
+        exception: it failed, and lives."""
 
     def give_up(self) -> None:
-        """The batch under way takes longer than any should. May be called again."""
+        """A batch takes longer than any should. May be called again."""
 
 
 class LocalLane:
-    """In this process, on a thread of ``executor``."""
+    """In this process, on the one thread of ``executor``."""
 
     alive = True
 
@@ -72,7 +74,7 @@ class EngineLane:
         self._closed = False
         self._restarting: asyncio.Task | None = None
         self._transport: asyncio.Transport | None = None
-        self._answers: asyncio.Future[list[EngineAnswer]] | None = None  # the batch under way
+        self._answers: deque[asyncio.Future[list[EngineAnswer]]] = deque()  # of the batches under way
         self._spawn()
 
     @property
@@ -100,14 +102,16 @@ class EngineLane:
         self.alive = True
 
     def submit(self, batch: Sequence[EngineRequest]) -> asyncio.Future[list[EngineAnswer]]:
-        self._answers = asyncio.get_running_loop().create_future()
+        answers = asyncio.get_running_loop().create_future()
+        self._answers.append(answers)
         message, sent = pack_batch(batch), 0
-        # At once: a transport may leave it until the event loop has done what else it has to, while the engine waits.
-        with contextlib.suppress(OSError):  # no room, or nobody there: the transport finds out
-            sent = self._data.send(message)
+        if not self._transport.get_write_buffer_size():  # else this would come before what is left of the last one
+            # At once: a transport may leave it until the event loop has done what else it has to, while the engine waits.
+            with contextlib.suppress(OSError):  # no room, or nobody there: the transport finds out
+                sent = self._data.send(message)
         if sent < len(message):
             self._transport.write(message[sent:])
-        return self._answers
+        return answers
 
     def give_up(self) -> None:
         """End the process, so that another one takes its place."""
@@ -125,20 +129,23 @@ class EngineLane:
         await asyncio.get_running_loop().run_in_executor(None, self._end)
 
     def answered(self, body: bytes) -> None:
-        """The engine's answer to the batch under way."""
+        """The engine's answer to the first of the batches under way."""
         self._pause = FIRST_PAUSE_S
-        if self._answers.cancelled():  # too late: the server is about to stop
+        answers = self._answers.popleft()
+        if answers.cancelled():  # nobody waits for them any more
             return
         try:
-            self._answers.set_result(unpack_answers(body))
+            answers.set_result(unpack_answers(body))
         except RuntimeError as error:
-            self._answers.set_exception(error)
+            answers.set_exception(error)
 
     def lost(self) -> None:
-        """The process is gone: its batch fails, and another one is started."""
+        """The process is gone: its batches fail, and another one is started."""
         self.alive = False
-        if self._answers is not None and not self._answers.done():
-            self._answers.set_exception(_died())
+        for answers in self._answers:
+            if not answers.done():
+                answers.set_exception(_died())
+        self._answers.clear()
         if not self._closed:
             self._restarting = asyncio.get_running_loop().create_task(self._restart())
 

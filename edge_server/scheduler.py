@@ -7,7 +7,9 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from edge_server.engine import EngineAnswer
@@ -16,6 +18,8 @@ from edge_server.lanes import Lane
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
 LONG_BATCH_S = 0.003
+AHEAD = 32
+"""So many that wait are given to a lane that still computes a short batch: it need not wait for the event loop then."""
 LATE_S = 0.1
 """How much later than its deadline a request may end while no engine moves."""
 log = logging.getLogger(__name__)
@@ -59,7 +63,7 @@ def form_batch(
 
 
 class Scheduler:
-    """Runs batches on ``lanes``, one at a time on each, and hands every job to ``finish`` exactly once.
+    """Runs batches on ``lanes``, and hands every job to ``finish`` exactly once.
 
     While a lane computes a batch, the event loop finishes the one before it. What is late ends, also where a lane hangs
     over it, which is given up in the end. Belongs to the loop's thread.
@@ -73,15 +77,15 @@ class Scheduler:
         clock: Callable[[], float],
         observe_batch: Callable[[int], None],
     ):
-        self._lanes, self._finish, self._limits = lanes, finish, limits
+        self._finish, self._limits = finish, limits
         self._clock, self._observe_batch = clock, observe_batch
         self._queue: deque[Job | Group] = deque()
         self._depth = 0  # images
-        self._work = asyncio.Event()
+        self._computing: dict[Lane, deque[list[Job | Group]]] = {lane: deque() for lane in lanes}
+        self._feeding = True  # soon; before the start, nothing is
         self._draining = False
+        self._drained = asyncio.Event()
         self._batch_s = self._expected_s = 0.0  # what the last batch took, and the shorter one of the last two
-        self._computing: dict[Lane, list[Job | Group]] = {}
-        self._tasks: list[asyncio.Task] = []
         self._looking: asyncio.Task | None = None
 
     @property
@@ -98,9 +102,9 @@ class Scheduler:
         return self._limits.queue - (0 if self._draining else self._depth)
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run(lane)) for lane in self._lanes]
-        self._looking = loop.create_task(self._look_for_late())
+        self._loop = asyncio.get_running_loop()
+        self._looking = self._loop.create_task(self._look_for_late())
+        self._feed()
 
     def put(self, job: Job | Group) -> None:
         """QueueFull beyond the bound; Unavailable while draining."""
@@ -114,7 +118,7 @@ class Scheduler:
             )
         self._depth += job.images
         self._queue.append(job)
-        self._work.set()
+        self.wake()
 
     def put_group(self, group: Group) -> bool:
         """As :meth:`put`, of at most ``limits.batch`` images. Whether they were merged into the last group that waits."""
@@ -122,6 +126,7 @@ class Scheduler:
         fits = self._depth + group.images <= self._limits.queue and not self._draining
         if fits and isinstance(last, Group) and last.takes_in(group, self._limits.batch):
             self._depth += group.images
+            self.wake()
             return True
         self.put(group)
         return False
@@ -129,11 +134,9 @@ class Scheduler:
     async def drain(self, timeout: float) -> None:
         """Take nothing new and finish what is queued; what is left after ``timeout`` seconds ends as Unavailable."""
         self._draining = True
-        self._work.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
-        for task in self._tasks:
-            task.cancel()
+        self._feed()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), timeout)
         if self._looking is not None:
             self._looking.cancel()
         for job in [*self._under_way(), *self._queue]:
@@ -143,33 +146,38 @@ class Scheduler:
         self._depth = 0
 
     def wake(self) -> None:
-        """Look again: a lane came back."""
-        self._work.set()
+        """Look again, soon: what comes in one turn of the event loop shares a batch."""
+        if not self._feeding:
+            self._feeding = True
+            self._loop.call_soon(self._feed)
 
-    async def _run(self, lane: Lane) -> None:
-        computed: tuple[list[Job | Group], list[EngineAnswer] | WeaklinkError] | None = None
-        while True:
-            batch = self._take() if lane.alive and self._worth_a_lane() else []
-            running = lane.submit([job.request for job in batch]) if batch else None
-            if running:
-                self._computing[lane] = batch
-            if computed:
-                self._deliver(*computed)
-                computed = None
-            if running:
-                computed = batch, await self._outcome(batch, running)
-                del self._computing[lane]
-                self._work.set()  # for a lane that left the queue to this one
-            elif self._draining and not self._queue:
-                return
-            else:
-                self._work.clear()
-                await self._work.wait()
+    def _feed(self) -> None:
+        """Give lanes what is worth giving."""
+        self._feeding = False
+        for lane, batches in self._computing.items():
+            while self._queue and lane.alive and self._is_worth_it(batches):
+                batch = self._take()
+                if not batch:
+                    break
+                batches.append(batch)
+                self._observe_batch(sum(job.images for job in batch))
+                lane.submit([job.request for job in batch]).add_done_callback(partial(self._computed, lane))
+        if self._draining and not self._queue and not any(self._computing.values()):
+            self._drained.set()
 
-    def _worth_a_lane(self) -> bool:
-        """Whether to take less than a full batch while another lane computes: short batches leave the processor to the
-        doors, and what waits for them shares the next one."""
-        return not self._computing or self._batch_s >= LONG_BATCH_S or self._depth >= self._limits.batch
+    def _is_worth_it(self, batches: Sequence[list[Job | Group]]) -> bool:
+        """Whether a lane with these batches should have another one. While others compute, short batches leave the processor
+        to the doors, and what waits for them shares the next one."""
+        is_short = self._batch_s < LONG_BATCH_S
+        if batches:
+            return len(batches) == 1 and is_short and self._depth >= AHEAD
+        return not is_short or self._depth >= self._limits.batch or not any(self._computing.values())
+
+    def _computed(self, lane: Lane, running: asyncio.Future) -> None:
+        batch = self._computing[lane].popleft()
+        answers = self._outcome(batch, running)
+        self._feed()  # first: the lane waits
+        self._deliver(batch, answers)
 
     def _take(self) -> list[Job | Group]:
         now = self._clock()
@@ -186,36 +194,34 @@ class Scheduler:
         while True:
             await asyncio.sleep(LATE_S)
             now = self._clock()
-            for lane, batch in self._computing.items():
-                if batch[0].started + self._limits.batch_s <= now:
+            for lane, batches in self._computing.items():
+                if batches and batches[0][0].started + self._limits.batch_s <= now:
                     lane.give_up()
             computed = [job for job in self._under_way() if job.deadline <= now]
             queued = [job for job in self._queue if job.deadline <= now]
             if queued:
                 self._queue = deque(job for job in self._queue if job.deadline > now)
                 self._depth -= sum(job.images for job in queued)
-                self._work.set()  # for lanes that wait for the last of them to stop
+                self.wake()  # they may have been the last ones
             self._end_late(computed + queued)
 
     def _under_way(self) -> list[Job | Group]:
         """What lanes compute and has not ended."""
-        return [job for job in chain.from_iterable(self._computing.values()) if job.error is None]
+        batches = chain.from_iterable(self._computing.values())
+        return [job for job in chain.from_iterable(batches) if job.error is None]
 
     def _end_late(self, jobs: Iterable[Job | Group]) -> None:
         for job in jobs:
             job.error = deadline_passed()
             self._finish(job)
 
-    async def _outcome(
-        self, batch: list[Job | Group], running: asyncio.Future
-    ) -> list[EngineAnswer] | WeaklinkError:
-        images = sum(job.images for job in batch)
-        self._observe_batch(images)
+    def _outcome(self, batch: list[Job | Group], running: asyncio.Future) -> list[EngineAnswer] | WeaklinkError:
         try:
-            answers = await running
+            answers = running.result()
         except Unavailable as error:
             return error
         except Exception as error:  # whatever a network may raise: these requests fail, the server goes on
+            images = sum(job.images for job in batch)
             known = [one.call.request_id for job in batch for one in job.jobs() if one.call.request_id]
             log.exception("the engine failed on a batch of %d", images, extra={"request_ids": known})
             return WeaklinkError(

@@ -102,6 +102,28 @@ async def test_a_killed_process_fails_its_batch_and_comes_back(watched: Watched)
     assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
 
 
+async def test_batches_that_wait_for_room_in_the_socket_keep_their_order(watched: Watched):
+    requests = [EngineRequest("toy", 2, level, PAYLOAD[: (2, 4, 8)[level]], 0.0) for level in (2, 0, 1)]
+    many = 40_000  # more bytes than a socket holds
+    os.kill(watched.lane.pid, signal.SIGSTOP)
+    answers = [watched.lane.submit([one] * count) for one, count in zip(requests, (many, 1, 2))]
+    os.kill(watched.lane.pid, signal.SIGCONT)
+    async with asyncio.timeout(PATIENCE_S):
+        assert [len(await each) for each in answers] == [many, 1, 2]
+
+
+async def test_a_killed_process_fails_the_batch_behind_it_too(watched: Watched):
+    os.kill(watched.lane.pid, signal.SIGSTOP)
+    answers = [watched.lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)]) for _ in range(2)]
+    os.kill(watched.lane.pid, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        for each in answers:
+            with pytest.raises(Unavailable, match="died"):
+                await each
+        await watched.returned.wait()
+    assert await watched.lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+
+
 async def test_what_comes_back_is_what_was_loaded(bundle: Bundle, tmp_path: Path):
     """Its folder is changed meanwhile, then broken, and nobody has asked for a reload."""
     folder = tmp_path / "toy" / "2"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge_server.engine import EngineAnswer
 from edge_server.jobs import Call, Job
 from edge_server.lanes import LocalLane
-from edge_server.scheduler import Limits, Scheduler, form_batch
+from edge_server.scheduler import AHEAD, LONG_BATCH_S, Limits, Scheduler, form_batch
 from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, WeaklinkError
 
 LIMITS = Limits(queue=8, batch=4)
@@ -118,6 +118,86 @@ async def test_what_gathers_while_the_engine_works_shares_the_next_batch():
         await it.until_ended(7)
         assert it.engine.batches == [1, 4, 2]
         assert all(job.answer and not job.error for job in it.ended)
+
+
+class SlowLane:
+    """Answers its batches one by one, when told to."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.batches: deque[tuple[int, asyncio.Future]] = deque()
+
+    def submit(self, batch) -> asyncio.Future:
+        self.batches.append((len(batch), asyncio.get_running_loop().create_future()))
+        return self.batches[-1][1]
+
+    def answer(self, took_s: float = 0.0) -> None:
+        size, running = self.batches.popleft()
+        running.set_result([EngineAnswer({}, 0.0, took_s)] * size)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [size for size, _ in self.batches]
+
+
+@contextlib.asynccontextmanager
+async def slow_rig(batch: int = 2 * AHEAD):
+    lane, ended = SlowLane(), []
+    scheduler = Scheduler([lane], ended.append, Limits(1000, batch), FakeClock(), lambda size: None)
+    scheduler.start()
+
+    async def put(count: int) -> None:
+        for _ in range(count):
+            scheduler.put(make_job())
+        await asyncio.sleep(0)
+
+    try:
+        yield lane, put, ended
+    finally:
+        await scheduler.drain(0)
+
+
+async def test_a_lane_has_its_next_batch_before_it_is_done_where_enough_wait():
+    async with slow_rig() as (lane, put, ended):
+        await put(1)
+        await put(AHEAD - 1)
+        assert lane.sizes == [1]
+        await put(1)
+        assert lane.sizes == [1, AHEAD]
+        await put(3 * AHEAD)
+        assert lane.sizes == [1, AHEAD], "no more than one ahead: what comes now may share the one behind it"
+        lane.answer()
+        await asyncio.sleep(0)
+        assert lane.sizes == [AHEAD, 2 * AHEAD] and len(ended) == 1
+        while lane.batches:
+            lane.answer()
+            await asyncio.sleep(0)
+        assert len(ended) == 1 + 4 * AHEAD and all(job.answer for job in ended)
+
+
+async def test_a_long_batch_is_not_followed_by_one_that_may_be_late_then():
+    async with slow_rig() as (lane, put, ended):
+        await put(1)
+        lane.answer(took_s=LONG_BATCH_S)
+        await asyncio.sleep(0)
+        await put(1)
+        await put(2 * AHEAD)
+        assert lane.sizes == [1]
+
+
+async def test_a_lane_that_dies_fails_every_batch_it_has():
+    async with slow_rig() as (lane, put, ended):
+        await put(1)
+        await put(AHEAD)
+        lane.alive = False
+        for _, running in lane.batches:
+            running.set_exception(Unavailable("gone", allowed="alive", fix="wait"))
+        lane.batches.clear()
+        await put(1)
+        await asyncio.sleep(0)
+        assert not lane.batches and len(ended) == 1 + AHEAD
+        assert all(isinstance(job.error, Unavailable) for job in ended)
 
 
 async def test_a_full_queue_refuses_and_every_accepted_job_ends_once():
