@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_server.answers import Given, RememberedAnswer, RememberedAnswers
 from semantic_codec.ber import BerEstimator
 from semantic_codec.header import SEQUENCES
 
@@ -23,17 +24,6 @@ class RecentFrame:
     waiting: tuple[Any, ...] = ()
 
 
-@dataclass(slots=True)
-class RememberedAnswer:
-    """An answer that feedback may refer to: the class given per task, and whether feedback came already."""
-
-    codec: str
-    ber: float
-    classes: dict[str, int]
-    version: int = 0
-    judged: frozenset[str] = frozenset()
-
-
 class DeviceState:
     """One device. ``estimator`` is None until its first frame told something about the link; ``heard`` is when the
     device was last heard, ``answered``, ``judged`` and ``right`` count its answers."""
@@ -45,7 +35,7 @@ class DeviceState:
         self.answered = self.judged = self.right = 0
         self.estimator: BerEstimator | None = None
         self.frames: OrderedDict[int, RecentFrame] = OrderedDict()
-        self.answers: OrderedDict[int, RememberedAnswer] = OrderedDict()
+        self.answers = RememberedAnswers()
 
     def accept(self, sequence: int, now: float, max_age: float) -> tuple[RecentFrame, bool]:
         """The frame of this number and whether it is a new one, for which the window was opened, or an earlier one
@@ -159,23 +149,18 @@ class DeviceTable:
         if state is not None:
             state.evidence().failure()
 
-    def remember(self, device: str, sequence: int, answer: RememberedAnswer) -> None:
-        self.remember_all((device,), (sequence,), (answer,))
+    def remember(self, device: str, sequence: int, ber: float, given: Given) -> None:
+        self.remember_all((device,), (sequence,), (ber,), (given,))
 
     def remember_all(
-        self, devices: Sequence[str], sequences: Iterable[int], answers: Iterable[RememberedAnswer]
+        self, devices: Sequence[str], sequences: Iterable[int], bers: Iterable[float], given: Iterable[Given]
     ) -> None:
-        """Of one image each; none for an empty name."""
-        for device, sequence, answer in zip(devices, sequences, answers):
-            if not device:
-                continue
-            state = self.open(device)
-            state.answered += 1
-            earlier = state.answers
-            earlier.pop(sequence, None)
-            earlier[sequence] = answer
-            if len(earlier) > self._answers:
-                earlier.popitem(last=False)
+        """The answer to one image each; none for an empty name."""
+        for device, sequence, ber, each in zip(devices, sequences, bers, given):
+            if device:
+                state = self.open(device)
+                state.answered += 1
+                state.answers.add(sequence, ber, each, self._answers)
 
     def judge(self, device: str, correct: bool) -> None:
         """An answer of the device was compared with the truth."""
@@ -185,4 +170,4 @@ class DeviceTable:
 
     def remembered(self, device: str, sequence: int) -> RememberedAnswer | None:
         state = self._devices.get(device)
-        return None if state is None else state.answers.get(sequence)
+        return None if state is None else state.answers.find(sequence)

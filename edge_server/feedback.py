@@ -41,10 +41,11 @@ class FeedbackJudge:
         if codec:
             self._repository.get(codec)
         answer = self._devices.remembered(device, sequence)
-        if answer is None or codec not in ("", answer.codec):
+        if answer is None or codec not in ("", answer.given.codec):
             return "unknown", Verdict(matched=False)
+        given = answer.given
         try:
-            classes = self._repository.get(answer.codec, answer.version).classes
+            classes = self._repository.get(given.codec, given.version).classes
         except NotFound:  # unloaded since
             return "unknown", Verdict(matched=False)
         task = task or next(iter(classes))
@@ -53,12 +54,12 @@ class FeedbackJudge:
             raise InvalidRequest(
                 f"true_class is {true_class} of task {task!r}", allowed=allowed, fix="see GetCodec for the classes"
             )
-        if task not in answer.classes:
+        if task not in given.classes:
             return "unknown", Verdict(matched=False)
-        correct = answer.classes[task] == true_class
+        correct = given.classes[task] == true_class
         if task in answer.judged:
             return "repeated", Verdict(matched=True, correct=correct)
-        answer.judged |= {task}
+        answer.judged.add(task)
         self._devices.judge(device, correct)
-        self._metrics.judged(answer.codec, task, answer.ber, correct)
+        self._metrics.judged(given.codec, task, answer.ber, correct)
         return "ok", Verdict(matched=True, correct=correct)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from itertools import pairwise, repeat
+from functools import partial
+from itertools import pairwise
 
 from edge_server.access import caller_name, check_speaks_for
-from edge_server.devices import DeviceTable, RememberedAnswer
+from edge_server.answers import shared_given
+from edge_server.devices import DeviceTable
 from edge_server.engine import EngineRequest
 from edge_server.jobs import Group, Call, Job
 from edge_server.metrics import Metrics, error_label
@@ -244,13 +246,14 @@ class Inference:
         )
         if job.ber_source == edge_pb2.BER_SOURCE_ESTIMATED:
             metrics.observe_all(metrics.estimated_ber, job.bers, served.name)
-        best = {}
+        best = []
         for task, top in answer.tasks.items():
-            best[task], confidences = zip(*top[:: len(top) // job.images])
+            classes, confidences = zip(*top[:: len(top) // job.images])
+            best.append(classes)
             metrics.observe_all(metrics.confidence, confidences, served.name, task)
         if any(job.devices):
-            answers = map(RememberedAnswer, repeat(served.name), job.bers, _rows(best), repeat(served.version))
-            self._devices.remember_all(job.devices, job.sequences, answers)
+            answers = map(partial(shared_given, served.name, served.version, tuple(answer.tasks)), *best)
+            self._devices.remember_all(job.devices, job.sequences, job.bers, answers)
 
 
 def _told(job: Job | Group) -> None:
@@ -262,14 +265,6 @@ def outcome(job: Job | Group) -> str:
     if job.cancelled:
         return CANCELLED
     return "ok" if job.error is None else error_label(job.error)
-
-
-def _rows(columns: dict[str, Sequence[int]]) -> list[dict[str, int]]:
-    """The classes of each image by task."""
-    if len(columns) == 1:
-        ((task, classes),) = columns.items()
-        return [{task: index} for index in classes]
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def _level(call: Call, served: ServedCodec) -> Level:

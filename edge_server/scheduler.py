@@ -85,7 +85,7 @@ class Scheduler:
         self._feeding = True  # soon; before the start, nothing is
         self._draining = False
         self._drained = asyncio.Event()
-        self._batch_s = self._expected_s = 0.0  # what the last batch took, and the shorter one of the last two
+        self._batch_s, self._expected_s = LONG_BATCH_S, 0.0  # what the last batch took, and the shorter one of the last two
         self._looking: asyncio.Task | None = None
 
     @property

@@ -154,7 +154,7 @@ async def test_what_a_stopped_engine_computes_is_told_at_shutdown(bundle_root: P
             return answer.status_code
 
         posting = asyncio.create_task(post())
-        await until(lambda: server._scheduler._computing)
+        await until(lambda: any(server._scheduler._computing.values()))
     assert await posting == 503
     assert sample(server, "weaklink_requests_total", transport="http", codec="toy", outcome="unavailable") == 1
 
@@ -200,7 +200,7 @@ async def test_killed_under_load(bundle_root: Path, capsys: pytest.CaptureFixtur
                 await asyncio.sleep(0.01)
             os.kill(lane.pid, signal.SIGSTOP)
             await asyncio.sleep(0.5)  # what had left the engine by then is delivered, and every caller waits again
-            assert len(server._scheduler._computing) == 1
+            assert any(server._scheduler._computing.values())
             killed = time.monotonic()
             os.kill(lane.pid, signal.SIGKILL)
             while lane.alive:

@@ -109,7 +109,7 @@ async def test_a_group_ends_as_its_images_would_have_alone(bundle_root: Path, bi
             for task, ((index, confidence),) in one.answer.tasks.items():
                 assert index == other.answer.tasks[task][0][0]
                 assert confidence == pytest.approx(other.answer.tasks[task][0][1], abs=1e-5)
-                assert it.devices.remembered(f"d{row}", row).classes[task] == index
+                assert it.devices.remembered(f"d{row}", row).given.classes[task] == index
         assert it.outcomes() == {"ok": 80}
         assert it.metrics.registry.get_sample_value("weaklink_confidence_count", {"codec": "toy", "task": "shape"}) == 80
         assert it.metrics.registry.get_sample_value("weaklink_latency_seconds_count", {"stage": "total"}) == 80

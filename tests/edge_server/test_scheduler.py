@@ -132,7 +132,7 @@ class SlowLane:
         self.batches.append((len(batch), asyncio.get_running_loop().create_future()))
         return self.batches[-1][1]
 
-    def answer(self, took_s: float = 0.0) -> None:
+    def answer(self, took_s: float) -> None:
         size, running = self.batches.popleft()
         running.set_result([EngineAnswer({}, 0.0, took_s)] * size)
 
@@ -142,9 +142,10 @@ class SlowLane:
 
 
 @contextlib.asynccontextmanager
-async def slow_rig(batch: int = 2 * AHEAD):
+async def slow_rig(took_s: float = 0.0):
+    """The lane has computed a batch, which took so long."""
     lane, ended = SlowLane(), []
-    scheduler = Scheduler([lane], ended.append, Limits(1000, batch), FakeClock(), lambda size: None)
+    scheduler = Scheduler([lane], ended.append, Limits(1000, 2 * AHEAD), FakeClock(), lambda size: None)
     scheduler.start()
 
     async def put(count: int) -> None:
@@ -152,6 +153,11 @@ async def slow_rig(batch: int = 2 * AHEAD):
             scheduler.put(make_job())
         await asyncio.sleep(0)
 
+    await put(2 * AHEAD)
+    assert lane.sizes == [2 * AHEAD]
+    lane.answer(took_s)
+    await asyncio.sleep(0)
+    ended.clear()
     try:
         yield lane, put, ended
     finally:
@@ -167,20 +173,17 @@ async def test_a_lane_has_its_next_batch_before_it_is_done_where_enough_wait():
         assert lane.sizes == [1, AHEAD]
         await put(3 * AHEAD)
         assert lane.sizes == [1, AHEAD], "no more than one ahead: what comes now may share the one behind it"
-        lane.answer()
+        lane.answer(0.0)
         await asyncio.sleep(0)
         assert lane.sizes == [AHEAD, 2 * AHEAD] and len(ended) == 1
         while lane.batches:
-            lane.answer()
+            lane.answer(0.0)
             await asyncio.sleep(0)
         assert len(ended) == 1 + 4 * AHEAD and all(job.answer for job in ended)
 
 
 async def test_a_long_batch_is_not_followed_by_one_that_may_be_late_then():
-    async with slow_rig() as (lane, put, ended):
-        await put(1)
-        lane.answer(took_s=LONG_BATCH_S)
-        await asyncio.sleep(0)
+    async with slow_rig(LONG_BATCH_S) as (lane, put, ended):
         await put(1)
         await put(2 * AHEAD)
         assert lane.sizes == [1]

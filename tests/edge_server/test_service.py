@@ -170,7 +170,7 @@ class Gate:
     """Holds the engine until opened, so that a test decides when batches end."""
 
     def __init__(self, server) -> None:
-        (lane,) = server._scheduler._lanes
+        (lane,) = server._scheduler._computing
         self._open, self._infer = threading.Event(), lane._infer
         lane._infer = self._wait
 

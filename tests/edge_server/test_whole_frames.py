@@ -26,11 +26,12 @@ from semantic_codec.reply import CLASSES, Refusal, ReplyStatus, read_reply
 from tests.edge_server.conftest import LEVELS
 from tests.semantic_codec.test_frame import flipped
 
+NUMBERS = (0, 1, 2, 70)
 FRAMES = st.tuples(
     st.integers(1, 2),  # version
     st.integers(0, 2),  # level
     st.integers(1, 3),  # device
-    st.sampled_from([0, 1, 2, 70]),  # sequence
+    st.sampled_from(NUMBERS),  # sequence
     st.sampled_from([0.0, 0.02]),
     st.integers(0, 2),  # source
 )
@@ -76,7 +77,7 @@ class Rig:
         """What tells two rigs apart."""
         devices = [
             (
-                name, age, state.answered, self.devices.estimated_ber(name), list(state.answers.items()),
+                name, age, state.answered, self.devices.estimated_ber(name), [state.answers.find(number) for number in NUMBERS],
                 [(number, frame.received, frame.reply, len(frame.waiting)) for number, frame in state.frames.items()],
             )
             for name, state, age in self.devices.recent()
