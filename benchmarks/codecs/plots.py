@@ -80,14 +80,16 @@ def by_bytes(axes, rows: list[Row]) -> None:
 
 
 def by_macs(axes, rows: list[Row]) -> None:
-    """Each codec's best size at :data:`WORKING_BER`, and the front that no other codec is above and to the left of."""
+    """Each codec's best size at :data:`WORKING_BER`, without blind twins, and the front that no other codec is above and to the
+    left of."""
     best: dict[str, Row] = {}
     for row in rows:
-        if row["ber"] == WORKING_BER and row["family"] not in RIVALS and row.get("encoder_macs"):
+        if row["ber"] == WORKING_BER and row["family"] not in RIVALS and row.get("encoder_macs") and not row["bundle"].endswith("-blind"):
             if row["accuracy_percent"] > best.get(row["bundle"], {"accuracy_percent": -1})["accuracy_percent"]:
                 best[row["bundle"]] = row
     for bundle, row in best.items():
-        axes.plot(row["encoder_macs"] / 1e6, row["accuracy_percent"], "o", label=f"{bundle}, {row['payload_bytes']:.0f} B")
+        point = row["encoder_macs"] / 1e6, row["accuracy_percent"], row["interval_percent"]
+        axes.errorbar(*point, marker="o", capsize=2, linestyle="none", label=f"{bundle}, {row['payload_bytes']:.0f} B")
     front = pareto([(row["encoder_macs"] / 1e6, row["accuracy_percent"]) for row in best.values()])
     if front:
         axes.plot(*zip(*front), color="black", linewidth=0.8, drawstyle="steps-post", label="front")
