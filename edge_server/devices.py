@@ -149,9 +149,6 @@ class DeviceTable:
         if state is not None:
             state.evidence().failure()
 
-    def remember(self, device: str, sequence: int, ber: float, given: Given) -> None:
-        self.remember_all((device,), (sequence,), (ber,), (given,))
-
     def remember_all(
         self, devices: Sequence[str], sequences: Iterable[int], bers: Iterable[float], given: Iterable[Given]
     ) -> None:

@@ -21,8 +21,10 @@ WORKING_BER = 0.05
 
 
 def draw(rows: list[Row], folder: Path) -> None:
-    """codecs-ber.png, codecs-bytes.png and codecs-macs.png; one that would be empty is left out."""
-    measured = [row for row in rows if row.get("accuracy_percent") is not None and row.get("channel") == "bsc" and row.get("payload_bytes") and not is_ablation(row)]
+    """codecs-ber.png, codecs-bytes.png and codecs-macs.png; one that would be empty is left out. Blind twins would lie on others,
+    the tables have them."""
+    shown = [row for row in rows if not row["bundle"].endswith("-blind") and not is_ablation(row)]
+    measured = [row for row in shown if row.get("accuracy_percent") is not None and row.get("channel") == "bsc" and row.get("payload_bytes")]
     for name, panel in (("codecs-ber", by_ber), ("codecs-bytes", by_bytes), ("codecs-macs", by_macs)):
         datasets = list(dict.fromkeys(row["dataset"] for row in measured))
         if not datasets:
@@ -41,11 +43,11 @@ def draw(rows: list[Row], folder: Path) -> None:
 
 
 def by_ber(axes, rows: list[Row]) -> None:
-    """One line for each codec and size; blind twins and repeated symbols would lie on others, the tables have them."""
+    """One line for each codec and size; repeated symbols would lie on others, too."""
     axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        if row["family"] not in RIVALS and row["variant"] != BASE and not row["bundle"].endswith("-blind") and row.get("protection") != REPEATED:
+        if row["family"] not in RIVALS and row["variant"] != BASE and row.get("protection") != REPEATED:
             lines.setdefault(f"{row['bundle']}, {row['variant']}", []).append(row)
     for label, points in lines.items():
         points = sorted(points, key=lambda row: row["ber"])
@@ -80,11 +82,10 @@ def by_bytes(axes, rows: list[Row]) -> None:
 
 
 def by_macs(axes, rows: list[Row]) -> None:
-    """Each codec's best size at :data:`WORKING_BER`, without blind twins, and the front that no other codec is above and to the
-    left of."""
+    """Each codec's best size at :data:`WORKING_BER`, and the front that no other codec is above and to the left of."""
     best: dict[str, Row] = {}
     for row in rows:
-        if row["ber"] == WORKING_BER and row["family"] not in RIVALS and row.get("encoder_macs") and not row["bundle"].endswith("-blind"):
+        if row["ber"] == WORKING_BER and row["family"] not in RIVALS and row.get("encoder_macs"):
             if row["accuracy_percent"] > best.get(row["bundle"], {"accuracy_percent": -1})["accuracy_percent"]:
                 best[row["bundle"]] = row
     for bundle, row in best.items():

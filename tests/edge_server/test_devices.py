@@ -100,7 +100,7 @@ def test_memory_is_bounded(table: DeviceTable):
     for number in range(10):
         table.accept_frame(str(number), 1, ("10.0.0.3", number))
         for sequence in range(5):
-            table.remember(str(number), sequence, 0.0, Given("toy", 2, {}))
+            table.remember_all([str(number)], [sequence], [0.0], [Given("toy", 2, {})])
     assert len(table) == 3
     assert table.find("6") is None
     assert table.remembered("9", 2) is None
@@ -110,7 +110,7 @@ def test_memory_is_bounded(table: DeviceTable):
 def test_a_device_is_active_until_it_is_silent_and_once_is_not_enough(table: DeviceTable, clock: FakeClock):
     for at, device in ((0.0, "a"), (1.0, "a"), (2.0, "b"), (3.0, "b"), (4.0, "noise")):
         clock.now = at
-        table.remember(device, int(at), 0.0, Given("toy", 2, {}))
+        table.remember_all([device], [int(at)], [0.0], [Given("toy", 2, {})])
     assert table.active(10.0) == 2
     clock.now = 11.5
     assert table.active(10.0) == 1

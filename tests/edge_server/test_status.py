@@ -55,7 +55,7 @@ async def test_of_many_devices_the_latest_are_shown(bundle_root: Path, monkeypat
     monkeypatch.setattr(DeviceTable, "__init__", lambda self, *rest: (made(self, *rest), tables.append(self))[0])
     async with running(bundle_root) as (_, at), http(at["http"]) as client:
         for number in range(SHOWN_DEVICES + 50):
-            tables[0].remember(str(number), 0, 0.0, Given("toy", 2, {}))
+            tables[0].remember_all([str(number)], [0], [0.0], [Given("toy", 2, {})])
         devices = (await client.get("/status.json")).json()["devices"]
     assert devices["remembered"] == SHOWN_DEVICES + 50
     assert [row["device"] for row in devices["latest"]] == [str(SHOWN_DEVICES + 49 - n) for n in range(SHOWN_DEVICES)]
