@@ -19,7 +19,7 @@ from benchmarks.rivals.code_rows import device_columns, figures
 from benchmarks.rivals.codes import TailBiting
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.store import Row, Store
-from semantic_codec.bitstream import pack_symbols, unpack_bits, unpack_symbols
+from semantic_codec.bitstream import pack_symbols, posterior_mean, unpack_bits, unpack_symbols
 from semantic_codec.bundle import Recording
 from semantic_codec.entropy_coding import SymbolCoder
 from semantic_codec.errors import InvalidRequest
@@ -96,7 +96,7 @@ class EntropyCoded:
                 if data is not None:
                     bitstreams[row], arrived[row] = data, True
         bits = unpack_bits(bitstreams, self._manifest.bits)
-        right = self._contest.right(bits, 0.0, np.zeros(bits.shape, bool))
+        right = self._contest.right(posterior_mean(bits, np.zeros(len(bits))), 0.0)
         return right & arrived, arrived
 
     def _first_whole(self, words: np.ndarray) -> np.ndarray | None:

@@ -15,8 +15,6 @@ from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.code_rows import device_columns, figures
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.store import Row, Store
-from edge_server.engine import CHUNK, CodecEngine
-from edge_server.runtimes import DEFAULT_RUNTIME
 from semantic_codec.bitstream import posterior_mean, unpack_bits
 from semantic_codec.bundle import Recording
 from semantic_codec.frame import HEADER_BYTES
@@ -27,15 +25,13 @@ SHARES = (0.75, 0.5)
 PROTECTION = "repeated"
 
 
-def measure_repeated(
-    store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...], threads: int
-) -> None:
+def measure_repeated(store: Store, contest: Contest, recording: Recording, base: Row, conditions: tuple[Condition, ...]) -> None:
     """Rows of the longest level on channels that flip single bits, for a codec whose symbols are signs."""
     manifest = contest.bundle.manifest
     if manifest.bits_per_symbol > 1:
         return
     payload = manifest.levels[-1].payload_bytes
-    answers = RepeatedBytes(contest, recording, threads)
+    answers = RepeatedBytes(contest, recording)
     for prefix in (int(share * payload) for share in SHARES):
         for condition in (one for one in conditions if one.channel == "bsc"):
             parameters = base | {
@@ -54,10 +50,9 @@ def measure_repeated(
 class RepeatedBytes:
     """Answers to payloads as long as the longest level's, whose end repeats their beginning."""
 
-    def __init__(self, contest: Contest, recording: Recording, threads: int):
+    def __init__(self, contest: Contest, recording: Recording):
         self._contest, self._manifest = contest, contest.bundle.manifest
         self._sent = unpack_bits(recording.bitstreams, self._manifest.bits)
-        self._engine = CodecEngine(contest.bundle, DEFAULT_RUNTIME, threads)
 
     def right(self, prefix_bytes: int, condition: Condition) -> np.ndarray:
         """Float (draws, N)."""
@@ -69,12 +64,5 @@ class RepeatedBytes:
             flips, erased = condition.draw(len(on_air), bits, bits, self._contest.seed, draw)
             soft = posterior_mean(on_air ^ flips, np.full(len(on_air), condition.ber), erased)
             both = combined(torch.from_numpy(soft), again, told=True).numpy()
-            rights.append(self._answers(np.pad(both, ((0, 0), (0, again))), condition.ber) == self._contest.labels)
+            rights.append(self._contest.right(both, condition.ber))
         return np.stack(rights).astype(float)
-
-    def _answers(self, soft: np.ndarray, ber: float) -> np.ndarray:
-        """Classes int (N,) of posterior means float32 (N, bits)."""
-        levels, rates = np.full(len(soft), self._manifest.levels[-1].number), np.full(len(soft), ber)
-        parts = (slice(start, start + CHUNK) for start in range(0, len(soft), CHUNK))
-        found = [self._engine.probabilities(soft[rows], levels[rows], rates[rows]) for rows in parts]
-        return np.concatenate([part[self._manifest.tasks[0].name].argmax(1) for part in found])

@@ -91,7 +91,7 @@ def _measure(bundle: Bundle, recording: Recording, store: Store, arguments, cond
     CodeRows(store, contest, base, arguments.data, VALIDATION_IMAGES, arguments.threads).measure_ours(conditions, shorter)
     measure_entropy_coded(store, contest, recording, base, conditions)
     if bundle.manifest.name in arguments.protection:
-        measure_repeated(store, contest, recording, base, conditions, arguments.threads)
+        measure_repeated(store, contest, recording, base, conditions)
         measure_bursts(store, contest, base)
 
 

@@ -11,6 +11,7 @@ from benchmarks.latency import local_accuracy
 from benchmarks.rivals.channels import BERS, Condition
 from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.contest import Contest, Rival, rivals
+from benchmarks.rivals.fec import READINGS
 from benchmarks.rivals.label_code import read_right
 from benchmarks.rivals.store import Row, Store
 from codec_training.datasets import hold_out, load_dataset
@@ -63,12 +64,12 @@ class CodeRows:
         for size in (level.payload_bytes for level in reversed(self._bundle.manifest.levels)):
             for condition in conditions:
                 self._ours(size, condition)
-                coded = [(rival, self._coded(rival, condition)) for rival in every if rival.coded_bytes == size]
+                coded = [self._coded(rival, condition) for rival in every if rival.coded_bytes == size]
                 if coded:
                     self._genie(size, condition, coded)
                 if condition.channel == "bsc":
                     for rival in (bound for bound in bounds if bound.coded_bytes == size):
-                        self._coded(rival, condition)
+                        self._bound(rival, condition)
         self._store.row(
             self._parameters("ldpc-5g", "codecs trained for one size each", None, Condition("bsc")),
             lambda: {"accuracy_percent": None},
@@ -99,28 +100,39 @@ class CodeRows:
         )
 
     def _coded(self, rival: Rival, condition: Condition) -> Row:
+        """How words of each degree of trust are read is chosen on validation images through this channel."""
+
         def measure() -> Row:
-            right, decoded = self._contest.rival(rival, condition)
-            row = figures(right, self._contest.ours(rival.coded_bytes, condition))
-            extra = {"on_air_bytes": rival.coded_bytes + HEADER_BYTES, "decoded_percent": 100 * decoded}
-            return row | extra | self._device
+            tried = self._validation.tried(rival, condition)
+            row = self._above(rival, condition, *self._contest.rival(rival, condition, tried.readings))
+            return row | {"readings": list(tried.readings), "validation_percent": 100 * tried.accuracy}
 
-        parameters = self._parameters(rival.name, rival.variant, rival.coded_bytes, condition)
-        return self._store.row(parameters | {"info_bytes": rival.info_bytes}, measure)
+        return self._store.row(self._rival_parameters(rival, condition) | {"chosen_among": list(READINGS)}, measure)
 
-    def _genie(self, size: int, condition: Condition, coded: list[tuple[Rival, Row]]) -> None:
+    def _bound(self, rival: Rival, condition: Condition) -> None:
+        self._store.row(
+            self._rival_parameters(rival, condition), lambda: self._above(rival, condition, *self._contest.bound(rival, condition))
+        )
+
+    def _rival_parameters(self, rival: Rival, condition: Condition) -> Row:
+        return self._parameters(rival.name, rival.variant, rival.coded_bytes, condition) | {"info_bytes": rival.info_bytes}
+
+    def _above(self, rival: Rival, condition: Condition, right: np.ndarray, decoded: float) -> Row:
+        row = figures(right, self._contest.ours(rival.coded_bytes, condition))
+        return row | {"on_air_bytes": rival.coded_bytes + HEADER_BYTES, "decoded_percent": 100 * decoded} | self._device
+
+    def _genie(self, size: int, condition: Condition, coded: list[Row]) -> None:
         """The rate that is best on validation images through this channel; its figures are those of its own row."""
 
         def measure() -> Row:
-            scores = [self._validation.rival(rival, condition)[0].mean() for rival, _ in coded]
-            chosen = coded[int(np.argmax(scores))][1]
+            chosen = max(coded, key=lambda row: row["validation_percent"])
             kept = ("accuracy_percent", "interval_percent", "ours_above_percent", "ours_above_interval_percent")
             return {name: chosen[name] for name in (*kept, "decoded_percent", "on_air_bytes")} | self._device | {
                 "info_bytes": chosen["info_bytes"], "chosen": f"{chosen['family']}, {chosen['variant']}",
             }  # fmt: skip
 
-        among = [f"{rival.name}, {rival.variant}" for rival, _ in coded]
-        self._store.row(self._parameters(GENIE, f"best rate in {size} B", size, condition) | {"among": among}, measure)
+        among = {"among": [row["key"] for row in coded]} if all("key" in row for row in coded) else {}
+        self._store.row(self._parameters(GENIE, f"best rate in {size} B", size, condition) | among, measure)
 
     @cached_property
     def _validation(self) -> Contest:

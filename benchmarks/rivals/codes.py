@@ -23,10 +23,14 @@ CLASSES = 16
 
 @dataclass(frozen=True)
 class Decoded:
-    """``info`` uint8 (N, k) and ``trust`` int (N,) below `CLASSES`: how far the decoder itself believes each word."""
+    """``info`` uint8 (N, k) and ``trust`` int (N,) below `CLASSES`: how far the decoder itself believes each word.
+
+    ``means`` float32 (N, k): the decoder's own posterior means of the bits, +1 for a certain 1; None where it has none.
+    """
 
     info: np.ndarray
     trust: np.ndarray
+    means: np.ndarray | None = None
 
 
 class Ldpc5g:
@@ -70,20 +74,20 @@ class Ldpc5g:
     def decode(self, received: np.ndarray, erased: np.ndarray, ber: float) -> Decoded:
         ratio = min(self.MOST, np.log((1 - ber) / ber)) if ber else self.MOST
         soft = np.where(erased, 0, (2.0 * received - 1) * ratio).astype(np.float32)
-        info = np.empty((len(received), self.info_bits), np.uint8)
+        means = np.empty((len(received), self.info_bits), np.float32)
         trust = np.empty(len(received), np.int64)
         for start in range(0, len(soft), self.BATCH):
             rows = slice(start, start + self.BATCH)
-            info[rows], trust[rows] = self._propagate(soft[rows])
-        return Decoded(info, trust)
+            means[rows], trust[rows] = self._propagate(soft[rows])
+        return Decoded((means > 0).astype(np.uint8), trust, means)
 
     def _propagate(self, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        info, good = np.empty((len(soft), self.info_bits), np.uint8), np.zeros(len(soft), bool)
+        means, good = np.empty((len(soft), self.info_bits), np.float32), np.zeros(len(soft), bool)
         for iterations in self.ITERATIONS:
             left = np.flatnonzero(~good)
             if len(left):
-                info[left], good[left] = self._iterate(soft[left], iterations)
-        return info[:, ::-1], good.astype(np.int64)
+                means[left], good[left] = self._iterate(soft[left], iterations)
+        return means[:, ::-1], good.astype(np.int64)
 
     def _iterate(self, soft: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
         import torch
@@ -94,9 +98,11 @@ class Ldpc5g:
         whole[:, self.info_bits : self._encoder.k_ldpc] = -self.MOST  # filler bits are 0
         whole[:, self._parity] = soft[:, sent_info:]
         with torch.inference_mode():
-            word = (self._decoder(torch.from_numpy(whole), num_iter=iterations) > 0).numpy()
+            ratios = self._decoder(torch.from_numpy(whole), num_iter=iterations).numpy()
+        word = ratios > 0
         good = ~((self._checks @ word.T.astype(np.int32)) % 2).any(axis=0)
-        return word[:, : self.info_bits].astype(np.uint8), good
+        info = slice(self.info_bits)
+        return np.where(good[:, None], 2.0 * word[:, info] - 1, np.tanh(ratios[:, info] / 2)), good
 
 
 class TailBiting:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.codes import CODES, frame_error
-from benchmarks.rivals.fec import receive, residual_ber
-from edge_server.engine import Engine
-from semantic_codec.bitstream import unpack_bits
+from benchmarks.rivals.codes import CLASSES, CODES, frame_error
+from benchmarks.rivals.fec import READINGS, SYSTEMATIC, Received, receive, residual_ber
+from edge_server.engine import CHUNK, CodecEngine
+from edge_server.runtimes import DEFAULT_RUNTIME
+from semantic_codec.bitstream import posterior_mean, unpack_bits
 from semantic_codec.bundle import Bundle, Recording
 
 SHARES = (0.25, 0.5, 0.75)
@@ -46,13 +48,21 @@ def rivals(bundle: Bundle, names: tuple[str, ...]) -> list[Rival]:
     ]
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What is best for a rival: the reading (fec.py) for words of each degree of trust, and the accuracy with these."""
+
+    readings: tuple[str, ...]
+    accuracy: float
+
+
 class Contest:
-    """Answers of one bundle to one recording. ``right(...)`` are float (draws, N): the probability where it was computed."""
+    """Answers of one bundle to one recording. Right ones are float (draws, N): the probability where it was computed."""
 
     def __init__(self, bundle: Bundle, recording: Recording, draws: int, seed: int, threads: int):
         self.bundle, self.labels = bundle, recording.labels
         self.draws, self.seed = draws, seed
-        self._engine = Engine([bundle], threads=threads)
+        self._engine = CodecEngine(bundle, DEFAULT_RUNTIME, threads)
         self._sent = unpack_bits(recording.bitstreams, bundle.manifest.bits)
         self._answers: dict[tuple, np.ndarray] = {}
         self._unhurt: dict[int, np.ndarray] = {}
@@ -67,67 +77,84 @@ class Contest:
         key = (payload_bytes, condition)
         if key not in self._answers:
             held = min(8 * payload_bytes, self.bundle.manifest.bits)  # symbols need not fill their last byte
-            self._answers[key] = self._each_draw(
-                condition, 8 * payload_bytes,
-                lambda flips, erased: (self._sent[:, :held] ^ flips[:, :held], condition.ber, erased[:, :held]),
-            )  # fmt: skip
+            told = np.full(self.images, condition.ber)
+
+            def answer(flips: np.ndarray, erased: np.ndarray) -> np.ndarray:
+                return self.right(posterior_mean(self._sent[:, :held] ^ flips[:, :held], told, erased[:, :held]), told)
+
+            self._answers[key] = np.stack([answer(*hit) for hit in self._hits(condition, 8 * payload_bytes)]).astype(float)
         return self._answers[key]
 
-    def rival(self, rival: Rival, condition: Condition) -> tuple[np.ndarray, float | None]:
-        """(right, share of words that decoded); right on a binary symmetric channel only for the normal approximation."""
-        if rival.name == "normal-approximation":
-            error = float(frame_error(8 * rival.info_bytes, 8 * rival.coded_bytes, condition.ber))
-            clean, hurt = (self.ours(rival.info_bytes, at) for at in (Condition("bsc"), condition))
-            return (1 - error) * clean + error * hurt, 1 - error
-        code = self._code(rival)
-        residual = residual_ber(code, condition, self.seed)
-        decoded = []
+    def bound(self, rival: Rival, condition: Condition) -> tuple[np.ndarray, float]:
+        """What the best code of that length would do on a binary symmetric channel: (right, share of words that decode)."""
+        error = float(frame_error(8 * rival.info_bytes, 8 * rival.coded_bytes, condition.ber))
+        clean, hurt = (self.ours(rival.info_bytes, at) for at in (Condition("bsc"), condition))
+        return (1 - error) * clean + error * hurt, 1 - error
 
-        def through(flips, erased):
-            received = receive(code, self._sent[:, : code.info_bits], flips, erased, condition.ber, residual)
+    def tried(self, rival: Rival, condition: Condition) -> Tried:
+        """Every reading of every word of the first draw. What no word is trusted as is read by its systematic bits."""
+        received = next(self._received(rival, condition))
+        right = {name: self.right(reading.soft, reading.ber) for name, reading in received.readings.items()}
+        best, count = [], 0
+        for trust in range(CLASSES):
+            rows = received.trust == trust
+            found = {name: int(right[name][rows].sum()) for name in READINGS if name in right}
+            best.append(max(found, key=found.get) if rows.any() else SYSTEMATIC)
+            count += found[best[-1]]
+        return Tried(tuple(best), count / self.images)
+
+    def rival(self, rival: Rival, condition: Condition, readings: Sequence[str]) -> tuple[np.ndarray, float]:
+        """(right, share of words that decoded), words read as ``readings`` has it for each degree of trust."""
+        rights, decoded = [], []
+        for received in self._received(rival, condition):
+            read = received.read(readings)
+            rights.append(self.right(read.soft, read.ber))
             decoded.append(received.decoded.mean())
-            return received.bits, received.ber, received.erased
+        return np.stack(rights).astype(float), float(np.mean(decoded))
 
-        right = self._each_draw(condition, code.coded_bits, through)
-        return right, float(np.mean(decoded))
+    def right(self, soft: np.ndarray, ber: np.ndarray | float) -> np.ndarray:
+        """Right answers to prefixes as posterior means float32 (N, k), 0 where nothing arrived: bool (N,).
 
-    def _code(self, rival: Rival):
+        ``ber`` float (N,) is told along. What arrived as it was sent, and is known to, is answered once for all.
+        """
+        rates, sent = np.full(self.images, ber, np.float32), self._as_sent(soft.shape[1])
+        whole = (rates == 0) & (soft == sent).all(axis=1)
+        answers = np.empty(self.images, bool)
+        answers[~whole] = self._ask(soft[~whole], rates[~whole]) == self.labels[~whole]
+        if whole.any():
+            answers[whole] = self._clean(soft.shape[1])[whole]
+        return answers
+
+    def _received(self, rival: Rival, condition: Condition) -> Iterator[Received]:
+        """What comes of each draw."""
         if rival not in self._codes:
             self._codes[rival] = CODES[rival.name](8 * rival.info_bytes, 8 * rival.coded_bytes)
-        return self._codes[rival]
+        code = self._codes[rival]
+        residual = residual_ber(code, condition, self.seed)
+        for flips, erased in self._hits(condition, code.coded_bits):
+            yield receive(code, self._sent[:, : code.info_bits], flips, erased, condition.ber, residual)
 
-    def _each_draw(self, condition: Condition, bits: int, through) -> np.ndarray:
-        rights = []
+    def _hits(self, condition: Condition, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Flips and erasures of each draw, both bool (N, bits)."""
         for draw in range(1 if condition.draws_alike else self.draws):
-            flips, erased = condition.draw(self.images, bits, self.bundle.manifest.bits, self.seed, draw)
-            rights.append(self.right(*through(flips, erased)))
-        return np.stack(rights).astype(float)
+            yield condition.draw(self.images, bits, self.bundle.manifest.bits, self.seed, draw)
 
-    def right(self, bits: np.ndarray, ber: np.ndarray | float, erased: np.ndarray) -> np.ndarray:
-        """Right answers to a prefix uint8 (N, k), bool (N,). What arrived as it was sent is answered once for all."""
-        rates = np.full(self.images, ber, np.float32)
-        whole = (rates == 0) & ~erased.any(axis=1) & (bits == self._sent[:, : bits.shape[1]]).all(axis=1)
-        answers = np.empty(self.images, bool)
-        answers[~whole] = self._ask(bits[~whole], rates[~whole], erased[~whole]) == self.labels[~whole]
-        if whole.any():
-            answers[whole] = self._clean(bits.shape[1])[whole]
-        return answers
+    def _as_sent(self, bits: int) -> np.ndarray:
+        return posterior_mean(self._sent[:, :bits], np.zeros(self.images))
 
     def _clean(self, bits: int) -> np.ndarray:
         """Right answers to an unhurt prefix, bool (N,)."""
         if bits not in self._unhurt:
-            sent = self._sent[:, :bits]
-            self._unhurt[bits] = self._ask(sent, np.zeros(self.images, np.float32), np.zeros(sent.shape, bool)) == self.labels
+            self._unhurt[bits] = self._ask(self._as_sent(bits), np.zeros(self.images, np.float32)) == self.labels
         return self._unhurt[bits]
 
-    def _ask(self, bits: np.ndarray, ber: np.ndarray, erased: np.ndarray) -> np.ndarray:
-        """Classes int (N,) of a prefix uint8 (N, k): the shortest level that holds it, its other bits erased."""
-        manifest = self.bundle.manifest
-        if not len(bits):
-            return np.empty(0, np.int64)
-        level = next(level for level in manifest.levels if 8 * level.payload_bytes >= bits.shape[1])
-        whole, missing = np.zeros((len(bits), manifest.bits), np.uint8), np.ones((len(bits), manifest.bits), bool)
-        whole[:, : bits.shape[1]], missing[:, : bits.shape[1]] = bits, erased
-        levels = np.full(len(bits), level.number)
-        answer = self._engine.infer_arrays(manifest.name, whole, levels, ber, missing, manifest.version)
-        return answer[manifest.tasks[0].name].argmax(1)
+    def _ask(self, soft: np.ndarray, ber: np.ndarray) -> np.ndarray:
+        """Classes int (N,) of a prefix's posterior means (N, k): the shortest level that holds it, as if the rest had not arrived."""
+        manifest, held = self.bundle.manifest, soft.shape[1]
+        level = next(level for level in manifest.levels if 8 * level.payload_bytes >= held)
+        found = [np.empty(0, np.int64)]
+        for start in range(0, len(soft), CHUNK):
+            part = np.pad(soft[start : start + CHUNK], ((0, 0), (0, manifest.bits - held)))
+            answer = self._engine.probabilities(part, np.full(len(part), level.number), ber[start : start + CHUNK])
+            found.append(answer[manifest.tasks[0].name].argmax(1))
+        return np.concatenate(found)

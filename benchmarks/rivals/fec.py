@@ -1,20 +1,22 @@
 """A level of the codec behind an error-correcting code, and what its receiver makes of words that do not decode.
 
-    prefix of the codec's bits -> encode -> [channel] -> decode -> decided bits, or the systematic ones -> the codec's network
+    prefix of the codec's bits -> encode -> [channel] -> decode -> readings of each word -> the codec's network
 
-The receiver gets its best chance: how often decided bits of each degree of trust are wrong is measured beforehand, on random
-words through the same channel; per word it takes the decided or the received systematic bits, whichever tell more, and the
-network is told how likely those are wrong and which are missing.
+A word may be read in several ways: the bits that were decided, the received systematic ones, the decoder's own posterior means.
+How often decided bits of each degree of trust are wrong is measured beforehand, on random words through the same channel; the
+network is told how likely bits are wrong and which are missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.codes import CLASSES, entropy, frame_error
+from benchmarks.rivals.codes import CLASSES, frame_error
+from semantic_codec.bitstream import posterior_mean
 
 WORDS = 1000
 """Random words per calibration."""
@@ -24,16 +26,33 @@ HOPELESS = 0.9999
 """Where the best code of that length would lose so many words, decoding is not tried."""
 CALIBRATION_SEED = 7919
 """Added to the seed of the flips: the calibration must not see those that it is judged by."""
+DECIDED, MEANS, SYSTEMATIC = READINGS = ("decided", "means", "systematic")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the network is given: ``soft`` float32 (N, k), posterior means, 0 where nothing arrived; ``ber`` float32 (N,)."""
+
+    soft: np.ndarray
+    ber: np.ndarray
 
 
 @dataclass(frozen=True)
 class Received:
-    """What the network is given: ``bits`` uint8 (N, k), ``ber`` float (N,), ``erased`` bool (N, k); ``decoded`` bool (N,)."""
+    """``readings`` by name, of all words each; ``trust`` int (N,) and ``decoded`` bool (N,), whether the decided bits are right."""
 
-    bits: np.ndarray
-    ber: np.ndarray
-    erased: np.ndarray
+    readings: dict[str, Reading]
+    trust: np.ndarray
     decoded: np.ndarray
+
+    def read(self, names: Sequence[str]) -> Reading:
+        """Each word in the reading that ``names`` (`CLASSES`,) has for its trust."""
+        chosen = np.array([READINGS.index(name) for name in names])[self.trust]
+        soft, ber = (np.empty_like(getattr(self.readings[SYSTEMATIC], part)) for part in ("soft", "ber"))
+        for name, reading in self.readings.items():
+            rows = chosen == READINGS.index(name)
+            soft[rows], ber[rows] = reading.soft[rows], reading.ber[rows]
+        return Reading(soft, ber)
 
 
 def residual_ber(code, condition: Condition, seed: int) -> np.ndarray | None:
@@ -55,20 +74,19 @@ def residual_ber(code, condition: Condition, seed: int) -> np.ndarray | None:
 
 
 def receive(code, info: np.ndarray, flips: np.ndarray, erased: np.ndarray, ber: float, residual: np.ndarray | None) -> Received:
-    """Send ``info`` uint8 (N, k) through ``code`` and the channel's ``flips`` and ``erased`` bool (N, n)."""
+    """Send ``info`` uint8 (N, k) through ``code`` and the channel's ``flips`` and ``erased`` bool (N, n).
+
+    ``residual`` None: only the systematic bits are read.
+    """
     arrived = code.encode(info) ^ flips
     sent = code.places >= 0
-    missing = erased[:, code.places] | ~sent
-    systematic = arrived[:, code.places] * sent
+    told = np.full(len(info), ber, np.float32)
+    readings = {SYSTEMATIC: Reading(posterior_mean(arrived[:, code.places], told, erased[:, code.places] | ~sent), told)}
     if residual is None:
-        decided, wrong = systematic, np.full(len(info), 0.5)
-    else:
-        decoded = code.decode(arrived, erased, ber)
-        decided, wrong = decoded.info, residual[decoded.trust]
-    trusted = 1 - entropy(wrong) >= (1 - entropy(ber)) * (1 - missing.mean(axis=1))
-    return Received(
-        np.where(trusted[:, None], decided, systematic).astype(np.uint8),
-        np.where(trusted, wrong, ber).clip(0, 0.5),
-        missing & ~trusted[:, None],
-        (decided == info).all(axis=1),
-    )
+        return Received(readings, np.zeros(len(info), np.int64), np.zeros(len(info), bool))
+    decoded = code.decode(arrived, erased, ber)
+    wrong = residual[decoded.trust].clip(0, 0.5).astype(np.float32)
+    readings[DECIDED] = Reading(posterior_mean(decoded.info, wrong), wrong)
+    if decoded.means is not None:
+        readings[MEANS] = Reading(decoded.means, (1 - np.abs(decoded.means).mean(axis=1)) / 2)
+    return Received(readings, decoded.trust, (decoded.info == info).all(axis=1))

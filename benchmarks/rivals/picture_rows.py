@@ -20,11 +20,11 @@ from codec_training.datasets import Split
 from codec_training.teacher import Teacher
 from semantic_codec.frame import HEADER_BYTES
 
-# Where pictures reach our accuracies, in fine steps: a line between distant qualities would cut the curve's bend.
+# Where pictures reach our accuracies to either network, in fine steps: a line between distant qualities would cut the curve's bend.
 FORMATS = (
-    *(ImageFormat("jpeg", quality, 2) for quality in (20, 40, 60, 80, 95)),
-    *(ImageFormat("jpeg", quality, 0) for quality in (20, 40, 60, 80, 82, 84, 86, 88, 90, 92, 95)),
-    *(ImageFormat("webp", quality) for quality in (0, 25, 50, 75, 78, 80, 82, 84, 86, 88, 95)),
+    *(ImageFormat("jpeg", quality, 2) for quality in (20, 30, 40, 60, 80, 95)),
+    *(ImageFormat("jpeg", quality, 0) for quality in (20, 30, 40, 60, 65, 70, 80, 82, 84, 86, 88, 90, 92, 95)),
+    *(ImageFormat("webp", quality) for quality in (0, 12, 18, 25, 50, 56, 62, 75, 78, 80, 82, 84, 86, 88, 95)),
 )
 RECEIVERS = {"as trained": "teacher", "fine-tuned": FOLDER}
 """Folders of a run by what a row says of the receiver's network."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semantic_codec.errors import ConfigError
-from semantic_codec.report import write_json
+from semantic_codec.report import git_state, write_json
 
 Row = dict[str, Any]
 
@@ -42,19 +42,21 @@ class Store:
         self._path, self._seed, self._measures = path, seed, measures
         self.earlier = read_rows(path) if path else []
         """What ``path`` had."""
+        commit, dirty = git_state()
+        self._commit = f"{commit}, changed since" if dirty else commit
         self._known: dict[str, Row] = {}
         for rows in (*map(read_rows, also), self.earlier):
             self._known |= {row["key"]: row for row in rows if "key" in row}
         self.rows: list[Row] = []
 
     def row(self, parameters: Row, measure: Callable[[], Row]) -> Row:
-        """The stored row of these ``parameters``, else they and what ``measure`` returns; written before this returns."""
+        """The stored row of these ``parameters``, else they, what ``measure`` returns and the commit; written before this returns."""
         key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
         if key not in self._known and not self._measures:
             self.rows.append(parameters | {"accuracy_percent": None})
             return self.rows[-1]
         if key not in self._known:
-            self._known[key] = parameters | measure() | {"key": key}
+            self._known[key] = parameters | measure() | {"key": key, "commit": self._commit}
             self.rows.append(self._known[key])
             asked = {row["key"] for row in self.rows}
             self._write([*self.rows, *(row for key, row in self._known.items() if key not in asked)])

@@ -21,7 +21,7 @@ def coded(code: HeaderCode, blocks: np.ndarray) -> np.ndarray:
     return np.packbits(code.encode(np.unpackbits(blocks, axis=1)), axis=1)
 
 
-@pytest.mark.parametrize("decoder", DECODERS.values(), ids=str)
+@pytest.mark.parametrize("decoder", DECODERS.values(), ids=[f"{mode}-{'compiled' if use_compiled else 'numpy'}" for mode, use_compiled in DECODERS])
 @given(data=st.data())
 def test_what_is_found_is_what_was_sent_and_how_far_it_is(decoder: NearDecoder, data: st.DataObject):
     code = decoder.code
@@ -46,7 +46,7 @@ def test_many_sets_find_nearly_all_that_two_miss(mode: str):
     assert 10 * missed[True] < missed[False]
 
 
-@pytest.mark.parametrize("decoder", DECODERS.values(), ids=str)
+@pytest.mark.parametrize("decoder", DECODERS.values(), ids=[f"{mode}-{'compiled' if use_compiled else 'numpy'}" for mode, use_compiled in DECODERS])
 @given(payload=st.integers(0, 70), seed=st.integers(0, 99))
 def test_unmixing_undoes_the_layout(decoder: NearDecoder, payload: int, seed: int):
     header_bits, rng = decoder.code.coded_bits, np.random.default_rng(seed)

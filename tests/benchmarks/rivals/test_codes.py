@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.codes import CLASSES, Ldpc5g, TailBiting, frame_error, invert
-from benchmarks.rivals.fec import receive, residual_ber
+from benchmarks.rivals.fec import DECIDED, MEANS, SYSTEMATIC, receive, residual_ber
 from semantic_codec.errors import ConfigError
 
 pytest.importorskip("sionna", reason="the extra bench is not installed")
@@ -97,21 +97,51 @@ def test_no_code_beats_the_normal_approximation(code):
     assert lost >= frame_error(code.info_bits, code.coded_bits, ber) - 0.08
 
 
-def test_the_network_is_told_how_wrong_the_bits_are(code, info):
-    condition = Condition("bsc", 0.1)
-    residual = residual_ber(code, condition, seed=0)
-    many = np.random.default_rng(5).integers(0, 2, (500, code.info_bits), dtype=np.uint8)
-    flips, erased = condition.draw(500, code.coded_bits, code.coded_bits, 1, 0)
-    received = receive(code, many, flips, erased, condition.ber, residual)
-    kept = ~received.erased
-    wrong = ((received.bits != many) & kept).sum() / kept.sum()
-    told = (received.ber[:, None] * kept).sum() / kept.sum()
-    assert told == pytest.approx(wrong, abs=0.02) and wrong < 0.11
+def sent_through(code, condition, seed, residual=None):
+    """500 random words as they were sent, and what the receiver has of them."""
+    info = np.random.default_rng(5).integers(0, 2, (500, code.info_bits), dtype=np.uint8)
+    flips, erased = condition.draw(500, code.coded_bits, code.coded_bits, seed, 0)
+    return info, receive(code, info, flips, erased, condition.ber, residual_ber(code, condition, 0) if residual is None else residual)
 
 
-def test_an_undecoded_word_leaves_its_systematic_bits():
+def test_the_network_is_told_how_wrong_the_bits_are(code):
+    info, received = sent_through(code, Condition("bsc", 0.1), 1)
+    for name in (DECIDED, SYSTEMATIC):
+        reading = received.readings[name]
+        there = reading.soft != 0
+        wrong = ((reading.soft > 0) != info)[there].mean()
+        told = np.broadcast_to(reading.ber[:, None], info.shape)[there].mean()
+        assert told == pytest.approx(wrong, abs=0.02)
+        assert np.allclose(np.abs(reading.soft), np.where(there, 1 - 2 * reading.ber[:, None], 0), atol=1e-6)
+
+
+def test_belief_propagation_tells_more_than_the_systematic_bits():
+    code = Ldpc5g(64, 128)
+    info, received = sent_through(code, Condition("bsc", 0.12), 2)
+    lost = received.trust == 0
+    means = received.readings[MEANS]
+    assert np.abs(means.soft).max() <= 1 and 0.05 < lost.mean() < 0.95
+    assert np.isin(means.soft[~lost], (-1, 1)).all() and (means.ber[~lost] == 0).all()
+    wrong = ((means.soft[lost] > 0) != info[lost]).mean()
+    guessed = ((received.readings[SYSTEMATIC].soft[lost] > 0) != info[lost]).mean()
+    assert wrong < guessed
+
+
+def test_words_are_read_as_their_trust_has_it():
     code = TailBiting(64, 128)
-    info = np.random.default_rng(6).integers(0, 2, (50, 64), dtype=np.uint8)
-    flips, erased = Condition("bsc", 0.2).draw(50, 128, 128, 0, 0)
-    received = receive(code, info, flips, erased, 0.2, np.full(CLASSES, 0.4))
-    assert (received.bits == info ^ flips[:, :64]).all() and np.allclose(received.ber, 0.2) and not received.erased.any()
+    _, received = sent_through(code, Condition("bsc", 0.1), 3)
+    low = received.trust < 5
+    read = received.read([SYSTEMATIC] * 5 + [DECIDED] * (CLASSES - 5))
+    assert 0 < low.mean() < 1
+    for rows, name in ((low, SYSTEMATIC), (~low, DECIDED)):
+        assert (read.soft[rows] == received.readings[name].soft[rows]).all()
+        assert (read.ber[rows] == received.readings[name].ber[rows]).all()
+
+
+def test_where_decoding_is_hopeless_there_are_systematic_bits_alone():
+    code, condition = TailBiting(96, 112), Condition("bsc", 0.2)
+    info = np.zeros((3, 96), np.uint8)
+    assert residual_ber(code, condition, 0) is None
+    received = receive(code, info, *condition.draw(3, 112, 112, 0, 0), 0.2, None)
+    assert list(received.readings) == [SYSTEMATIC] and not received.decoded.any()
+    assert (received.read([SYSTEMATIC] * CLASSES).soft == received.readings[SYSTEMATIC].soft).all()

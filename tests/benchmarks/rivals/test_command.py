@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks.rivals import command
 from benchmarks.rivals.channels import Condition
+from benchmarks.rivals.codes import CLASSES
 from benchmarks.rivals.contest import Contest, Rival, rivals
+from benchmarks.rivals.fec import DECIDED, READINGS
 from benchmarks.rivals.images import ImageFormat
 from benchmarks.rivals.picture_rows import measure_pictures
 from benchmarks.rivals.receiver import damage, fine_tune, load_receiver
@@ -42,7 +44,7 @@ def test_a_run_on_few_images_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     copied = next(row for row in first if f"{row.get('family')}, {row.get('variant')}" == genie["chosen"] and row["ber"] == genie["ber"])
     assert genie["accuracy_percent"] == copied["accuracy_percent"]
     assert {row["receiver"] for row in first if row.get("family") == "jpeg" and row["accuracy_percent"] is None} == {"as trained", "fine-tuned"}
-    monkeypatch.setattr(Contest, "rival", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(Contest, "tried", lambda *_: pytest.fail("measured again"))
     assert command.main(arguments) == 0
     assert json.loads(path.read_text())["rows"] == first
 
@@ -77,13 +79,21 @@ def test_ours_is_what_the_evaluation_says(contest):
 
 
 def test_a_code_that_corrects_everything_gives_the_error_free_level(contest):
-    right, decoded = contest.rival(Rival("convolutional-k7", 2, 8), Condition("bsc", 1e-2))
+    right, decoded = contest.rival(Rival("convolutional-k7", 2, 8), Condition("bsc", 1e-2), [DECIDED] * CLASSES)
     assert decoded == 1 and (right == contest.ours(2, Condition("bsc"))).all()
+
+
+def test_words_are_read_in_the_way_that_gives_most_right_answers(contest):
+    rival, condition = Rival("ldpc-5g", 4, 8), Condition("bsc", 0.1)
+    tried = contest.tried(rival, condition)
+    every = {name: contest.rival(rival, condition, [name] * CLASSES)[0][0].mean() for name in READINGS}
+    assert tried.accuracy >= max(every.values()) > min(every.values())
+    assert contest.rival(rival, condition, tried.readings)[0][0].mean() == pytest.approx(tried.accuracy)
 
 
 def test_the_bound_lies_between_the_clean_level_and_the_damaged_one(contest):
     condition = Condition("bsc", 0.1)
-    right, decoded = contest.rival(Rival("normal-approximation", 4, 8), condition)
+    right, decoded = contest.bound(Rival("normal-approximation", 4, 8), condition)
     clean, hurt = contest.ours(4, Condition("bsc")).mean(), contest.ours(4, condition).mean()
     assert 0 < decoded < 1 and min(clean, hurt) <= right.mean() <= max(clean, hurt)
 

@@ -15,6 +15,12 @@ def test_a_finished_row_is_not_measured_again(tmp_path):
     assert again.rows == first.rows
 
 
+def test_a_row_names_the_commit_that_measured_it(tmp_path, monkeypatch):
+    for state, told in ((("abc", False), "abc"), (("abc", True), "abc, changed since")):
+        monkeypatch.setattr("benchmarks.rivals.store.git_state", lambda state=state: state)
+        assert Store(None, 0).row({"ber": 0.1}, lambda: {})["commit"] == told
+
+
 def test_other_parameters_are_measured(tmp_path):
     path = tmp_path / "rows.json"
     Store(path, 0).row({"ber": 0.1}, lambda: {"accuracy_percent": 80.0})

@@ -33,8 +33,16 @@ def test_a_single_rate_that_is_better_somewhere_by_too_much():
 
 def test_the_genie_has_a_limit_of_its_own_at_each_ber():
     rows = found([ours(), *coded("genie", "best rate in 8 B", [-1, -1, -1, -1.1, -1.9, -3, -9])])
-    at = {ber: rows[f"least distance above the best rate at BER {ber:g}: points"] for ber in BERS}
+    at = {ber: rows[f"least distance above the genie at BER {ber:g}: points"] for ber in BERS}
     assert [at[ber]["reached"] for ber in BERS] == [True, True, True, False, True, True, None]
+
+
+def test_rows_that_the_paired_interval_does_not_tell_apart_are_counted():
+    rows = coded("ldpc-5g", "2 B in 8 B", [1] * 7)
+    for row, low in zip(rows, (-0.2, 0.0, 0.1, 0.1, 0.1, 0.1, 0.1), strict=True):
+        row["ours_above_interval_percent"] = [low, 2.0]
+    name = "single rates at one BER each, 7 rows: those whose paired interval does not lie above 0"
+    assert found([ours(), *rows])[name]["value"] == 2
 
 
 def test_a_grid_that_is_not_whole_has_no_mean():
