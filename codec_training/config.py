@@ -12,6 +12,7 @@ from typing import Any
 
 from codec_training.families import find_family
 from codec_training.optimizers import OPTIMIZERS
+from semantic_codec.bundle import first_wrong
 from semantic_codec.errors import ConfigError, NotFound
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -19,6 +20,8 @@ CONFIGS = Path(__file__).parent / "configs"
 
 LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1}
 """What [training] and [teacher] take at least; of a stage's epochs, which may be left out, 0."""
+
+FIX = "correct the training configuration"
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,9 @@ def load_config(name: str):
     codec = raw.get("codec")
     family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
     config = _build(find_family(family).Config, raw, Path(name).name)
-    if list(config.codec.levels) != sorted(set(config.codec.levels)) or not config.codec.levels:
-        raise ConfigError(
-            f"levels are {list(config.codec.levels)}", allowed="ascending numbers of symbols", fix="sort them"
-        )
+    if wrong := first_wrong({**vars(config.codec), "ber_min": 0.0, "ber_max": config.channel.ber_max}):
+        problem, allowed = wrong
+        raise ConfigError(problem, allowed=allowed, fix=FIX)
     if config.training.optimizer not in OPTIMIZERS:
         raise _wrong("training.optimizer", config.training.optimizer, ", ".join(OPTIMIZERS))
     for where in ("training", "teacher"):
@@ -160,4 +162,4 @@ def _build(kind, value, where: str):
 
 
 def _wrong(where: str, value: Any, allowed: str) -> ConfigError:
-    return ConfigError(f"{where} is {value!r}", allowed=allowed, fix="correct the training configuration")
+    return ConfigError(f"{where} is {value!r}", allowed=allowed, fix=FIX)

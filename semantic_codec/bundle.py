@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.s
 REFERENCE = "encoder.safetensors"
 MEASURED = ("ber", "level", "accuracy_percent")
 TEMPERATURES = 0.01, 100.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a folder's name, and part of a URL
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
     "symbols": int, "bits_per_symbol": int, "levels": list, "ber_min": (int, float), "ber_max": (int, float),
@@ -143,22 +145,16 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         tasks = tuple(Task(task["name"], tuple(map(str, task["classes"]))) for task in raw["tasks"])
     except (KeyError, TypeError, ValueError) as error:
         raise _refuse(f"tasks cannot be read ({error!r})", "[{name, classes}]") from error
+    if wrong := first_wrong(raw):
+        raise _refuse(*wrong)
     lengths = raw["levels"]
-    if not all(type(symbols) is int and symbols >= 1 for symbols in lengths):
-        raise _refuse(f"levels are {lengths}", f"ascending whole numbers of symbols from 1 on, the last {raw['symbols']}")
     levels = tuple(
         Level(number, symbols, payload_bytes(symbols, raw["bits_per_symbol"])) for number, symbols in enumerate(lengths)
     )
     for problem, allowed in (
-        (not 0 <= raw["codec_id"] <= 63 and f"codec_id is {raw['codec_id']}", "0 to 63"),
-        (raw["version"] < 1 and f"version is {raw['version']}", "1 or more"),
         (not 1 <= raw["bits_per_symbol"] <= 8 and f"bits_per_symbol is {raw['bits_per_symbol']}", "1 to 8"),
-        (not 1 <= len(levels) <= 16 and f"there are {len(levels)} levels", "1 to 16"),
-        ((lengths != sorted(set(lengths)) or lengths[-1:] != [raw["symbols"]]) and f"levels are {lengths}",
-         f"ascending numbers of symbols, the last {raw['symbols']}"),
+        (lengths[-1] != raw["symbols"] and f"levels are {lengths}", f"the last {raw['symbols']}, all symbols"),
         (not tasks and "there is no task", "one task or more"),
-        (not 0 <= raw["ber_min"] <= raw["ber_max"] <= 0.5 and f"BER range is {raw['ber_min']} to {raw['ber_max']}", "within 0 to 0.5"),
-        (not 0 < raw["blind_ber"] <= 0.5 and f"blind_ber is {raw['blind_ber']}", "above 0, at most 0.5"),
         ((EDGE not in raw["files"] or len({ENCODER, REFERENCE} & raw["files"].keys()) != 1) and f"files are {sorted(raw['files'])}",
          f"{EDGE}, and {ENCODER} or {REFERENCE}, with their SHA-256"),
     ):  # fmt: skip
@@ -169,6 +165,26 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         if not isinstance(row, dict) or not all(_within(row.get(column, 0), 0, 100) for column in MEASURED):
             raise _refuse(f"accuracy has the row {row!r}", f"objects whose {', '.join(MEASURED)} are numbers from 0 to 100")
     return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, twin_of=str(raw.get("twin_of", "")), raw=raw)
+
+
+def first_wrong(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first of ``name``, ``codec_id``, ``version``, ``levels``, ``ber_min``, ``ber_max`` and ``blind_ber`` that no bundle
+    may have, and what is allowed; None where all may stand. Training asks this too, before it begins."""
+    name, codec_id, version, levels = values["name"], values["codec_id"], values["version"], list(values["levels"])
+    low, high, blind_ber = values["ber_min"], values["ber_max"], values["blind_ber"]
+    ascending = all(type(symbols) is int and symbols >= 1 for symbols in levels) and levels == sorted(set(levels))
+    for holds, problem, allowed in (
+        (_NAME.fullmatch(name), f"name is {name!r}", "A-Z a-z 0-9 . _ -, a letter or digit first"),
+        (0 <= codec_id <= 63, f"codec_id is {codec_id}", "0 to 63"),
+        (version >= 1, f"version is {version}", "1 or more"),
+        (1 <= len(levels) <= 16, f"there are {len(levels)} levels", "1 to 16"),
+        (ascending, f"levels are {levels}", "ascending whole numbers of symbols from 1 on"),
+        (0 <= low <= high <= 0.5, f"BER range is {low} to {high}", "within 0 to 0.5"),
+        (0 < blind_ber <= 0.5, f"blind_ber is {blind_ber}", "above 0, at most 0.5"),
+    ):
+        if not holds:
+            return problem, allowed
+    return None
 
 
 def load_bundle(folder: str | Path) -> Bundle:
