@@ -68,7 +68,8 @@ class FrameLine(Line):
         return DeadlineExceeded(
             f"no reply from {self.address} to frame {request.sequence} after {attempts} transmissions",
             allowed=f"a reply within {self.timeout_s:g} s each",
-            fix="check that the edge runs there, or raise timeout or retries on a bad link",
+            fix="check that the edge runs there and, in keyed mode, has this device's key (--device-id, --key-file): it does not "
+            "answer frames that it cannot authenticate; or raise timeout or retries on a bad link",
         )
 
     def _forget(self, request: Request) -> None:

@@ -71,7 +71,7 @@ def test_a_repeat_takes_a_new_sequence_and_is_answered(keyed_edge, tiny, images,
 @pytest.mark.parametrize("way", WAYS)
 def test_a_wrong_key_hears_nothing(way, keyed_edge, tiny, images, tmp_path: Path):
     settings = {"key": TWO, "sequences": tmp_path / "sequence", "timeout_s": 0.3, "retries": 0}
-    with Device(tiny, way, keyed_edge[way], device=7, **settings) as device, pytest.raises(DeadlineExceeded):
+    with Device(tiny, way, keyed_edge[way], device=7, **settings) as device, pytest.raises(DeadlineExceeded, match="--device-id, --key-file"):
         device.infer(images[0])
 
 
