@@ -101,6 +101,11 @@ def send(options: argparse.Namespace) -> int:
             if not options.recording:
                 print(_image_line(sample, delivery))
             status.show(tally)
+    if feedback is not None and feedback.failed:
+        print(
+            f"warning: {feedback.failed} of {feedback.posted} feedbacks to {feedback.address} failed; the last: {feedback.last_error}",
+            file=sys.stderr,
+        )
     if not tally.answered and tally.sent:
         raise _silent(tally, delivery.error)
     _finish(tally, bundle.manifest.name, delivery.request.level if tally.sent else options.level, options)

@@ -8,6 +8,7 @@ import grpc
 
 from device_client.credentials import Credentials
 from device_client.grpc_errors import from_rpc
+from semantic_codec.errors import WeaklinkError
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
 
 
@@ -22,7 +23,8 @@ class Feedback:
         self._stub = edge_pb2_grpc.EdgeInferenceStub(self._channel)
         self._slots = threading.BoundedSemaphore(window)
         self._window = window
-        self.failed = 0
+        self.posted = self.failed = 0
+        self.last_error: WeaklinkError | None = None
 
     def report(self, device: int, sequence: int, true_class: int, *, codec: str = "", task: str = "") -> bool:
         """Whether the edge still knew the answer. Raises what :class:`GrpcTransport` raises."""
@@ -33,8 +35,10 @@ class Feedback:
         return response.matched
 
     def post(self, device: int, sequence: int, true_class: int, *, codec: str = "", task: str = "") -> None:
-        """Send without waiting; failures only count in :attr:`failed`, since a device goes on without them."""
+        """Send without waiting; failures only count in :attr:`failed`, since a device goes on without them;
+        :attr:`last_error` says why."""
         self._slots.acquire()
+        self.posted += 1
         call = self._stub.Feedback.future(
             self._message(device, sequence, true_class, codec, task), timeout=self.timeout_s
         )
@@ -47,8 +51,10 @@ class Feedback:
         self._channel.close()
 
     def _done(self, call: grpc.Future) -> None:
-        if call.exception() is not None:
+        problem = call.exception()
+        if problem is not None:
             self.failed += 1
+            self.last_error = from_rpc(problem, self.address, self.timeout_s)
         self._slots.release()
 
     @staticmethod

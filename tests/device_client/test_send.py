@@ -93,6 +93,15 @@ def test_feedback_reaches_the_edges_accuracy_metrics(way, send, edge):
     assert metric(edge, "weaklink_predictions_total") - before == 50
 
 
+def test_feedback_that_reaches_nobody_is_a_warning(send):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, _, err = send("--recording", "--count", "5", "--device-id", "94", "--feedback", address)
+    assert status == 0
+    assert f"warning: 5 of 5 feedbacks to {address} failed; the last: the edge at {address} cannot be reached" in err
+
+
 def test_a_loop_at_a_steady_rate_reports_and_stops_on_sigterm(tiny, edge, tmp_path):
     file = tmp_path / "table.json"
     device = subprocess.Popen(
