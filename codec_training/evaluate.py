@@ -54,6 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against BER")
     arguments = parser.parse_args(argv)
     check_arguments(arguments.ber, arguments.draws, arguments.seed)
+    if arguments.plot:
+        from codec_training.plots import check_suffix, plot_accuracy
+
+        check_suffix(Path(arguments.plot))
+    for path in filter(None, (arguments.json, arguments.plot)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
     rows, shared = [], None
     for name in arguments.bundle:
         bundle = find_bundle(name)
@@ -69,8 +75,6 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         write_json(arguments.json, rows, arguments.seed)
     if arguments.plot:
-        from codec_training.plots import plot_accuracy
-
         plot_accuracy(rows, Path(arguments.plot))
     return 0
 

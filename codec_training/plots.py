@@ -8,8 +8,11 @@ from typing import Any
 
 import matplotlib
 
+from semantic_codec.errors import ConfigError
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 
 # BER 0 has no place on a logarithmic axis: it is drawn at its left end.
 LEFT_END = 3e-4
@@ -41,6 +44,13 @@ def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     plt.close(figure)
+
+
+def check_suffix(path: Path) -> None:
+    """ConfigError where the name does not end as a picture's: asked before the hours that a picture's points may take."""
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise ConfigError(f"the plot is {path}", allowed=f"a name that ends in .{', .'.join(sorted(kinds))}", fix="end it in .png")
 
 
 def ber_axis(axes, bers: Sequence[float]) -> None:

@@ -37,10 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     check_sizes(config, dataset)
     family = find_family(config.codec.family)
     family.check_fit(config, dataset)
+    bundles = Path(arguments.bundles or folder / "bundles")
+    bundles.mkdir(parents=True, exist_ok=True)  # hours before anything is written there
     family.train(config, dataset, folder)
     from codec_training.export import export_run
 
-    paths = export_run(folder, dataset, config, Path(arguments.bundles or folder / "bundles"))
+    paths = export_run(folder, dataset, config, bundles)
     print("\n".join(f"bundle: {path}" for path in paths))
     print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")
     return 0

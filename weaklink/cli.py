@@ -107,3 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader went away (`weaklink codecs | head`): nothing is left to say, at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as refusal:
+        # About a path it is most likely the user's; anything else (a socket, say) is a defect of the verb's own.
+        if refusal.filename is None:
+            raise
+        return fail(
+            f"{refusal.filename} cannot be used ({refusal.strerror}); allowed: a path that this user may read and write; "
+            "fix: choose another, or correct its owner"
+        )

@@ -241,6 +241,30 @@ def test_wrong_arguments_are_refused(arguments, message):
         evaluate.main(["digits", *arguments])
 
 
+@pytest.mark.parametrize("name", ["plot", "plot.foo"])
+def test_a_plot_of_no_kind_is_refused_before_the_measurement(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    with pytest.raises(ConfigError, match=f"the plot is .*{name}; allowed: a name that ends in .*.png"):
+        evaluate.main(["digits", "--plot", str(tmp_path / name)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--plot", "--json"])
+def test_a_folder_that_cannot_be_made_ends_before_the_measurement(tmp_path, monkeypatch, flag):
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        evaluate.main(["digits", flag, str(tmp_path / "file" / "rows.png")])
+
+
+@pytest.mark.parametrize("flag", ["--bundles", "--runs"])
+def test_folders_that_cannot_be_made_end_before_training(tmp_path, monkeypatch, flag):
+    monkeypatch.setattr(weaklink, "train", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        train.main(["digits", "--runs", str(tmp_path), flag, str(tmp_path / "file")])
+
+
 @pytest.mark.parametrize("flag", ["--threads", "--seed"])
 def test_negative_numbers_are_refused_before_anything_is_loaded(tmp_path, flag):
     with pytest.raises(ConfigError, match=f"{flag} is -1; allowed: 0 or more"):

@@ -75,6 +75,22 @@ def test_a_refusal_is_one_line_and_status_2(door, capsys):
     assert capsys.readouterr().err == "error: level 9; allowed: 0, 1, 2; fix: leave it out\n"
 
 
+def test_a_path_that_cannot_be_used_is_one_line_and_status_2(door, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    door.main = lambda argv: (tmp_path / "file" / "below").mkdir()
+    assert cli.main(["probe"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/file/below cannot be used (Not a directory); allowed: a path ")
+
+
+def test_an_operating_system_s_error_about_no_path_is_a_defect_and_raised(door):
+    def reset(argv):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    door.main = reset
+    with pytest.raises(ConnectionResetError):
+        cli.main(["probe"])
+
+
 def test_an_interrupt_ends_without_a_traceback(door, capsys):
     def interrupted(argv):
         raise KeyboardInterrupt
