@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 
-# BER 0 has no place on a logarithmic axis: it is drawn at its left end.
+# BER 0 has no place on a logarithmic axis: it is drawn at its left end, or further left where a BER comes near that.
 LEFT_END = 3e-4
 
 
@@ -24,18 +24,19 @@ def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault((row["bundle"], row["payload_bytes"]), []).append(row)
+    bers = sorted({row["ber"] for row in rows})
+    zero = place_of_zero(bers)
     colours: dict[tuple[str, int], str] = {}
     for (bundle, size), points in lines.items():
         colour = colours.setdefault((bundle.removesuffix("-blind"), size), f"C{len(colours)}")
         points = sorted(points, key=lambda row: row["ber"])
         axes.errorbar(
-            [max(row["ber"], LEFT_END) for row in points],
+            [row["ber"] or zero for row in points],
             [row["accuracy_percent"] for row in points],
             [row["interval_percent"] for row in points],
             marker="o", markersize=3.5, capsize=2, linewidth=1.4, label=f"{bundle}, {size} B",
             linestyle="--" if bundle.endswith("-blind") else "-", color=colour,
         )  # fmt: skip
-    bers = sorted({row["ber"] for row in rows})
     ber_axis(axes, bers)
     axes.set_ylabel("accuracy on the whole test split, %")
     axes.grid(alpha=0.3)
@@ -53,9 +54,15 @@ def check_suffix(path: Path) -> None:
         raise ConfigError(f"the plot is {path}", allowed=f"a name that ends in .{', .'.join(sorted(kinds))}", fix="end it in .png")
 
 
+def place_of_zero(bers: Sequence[float]) -> float:
+    """Where BER 0 is drawn: left of all the others."""
+    return min([LEFT_END, *(ber / 3 for ber in bers if ber)])
+
+
 def ber_axis(axes, bers: Sequence[float]) -> None:
-    """A logarithmic axis with a tick for each of ``bers``; 0 stands at :data:`LEFT_END`."""
+    """A logarithmic axis with a tick for each of ``bers``; 0 stands at :func:`place_of_zero`."""
+    zero = place_of_zero(bers)
     axes.set_xscale("log")
-    axes.set_xticks([max(ber, LEFT_END) for ber in bers], [f"{ber:g}" for ber in bers])
+    axes.set_xticks([ber or zero for ber in bers], [f"{ber:g}" for ber in bers])
     axes.minorticks_off()
     axes.set_xlabel("bit error rate of the link")
