@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.emulated_board import MACHINES, emulated_board, firmware_sizes
 from codec_training.export_c import write_firmware
 from semantic_codec.bitstream import pack_symbols
-from semantic_codec.bundle import Bundle, find_bundle, load_bundle
+from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import NotFound, WeaklinkError
 from semantic_codec.keyed import DeviceKey
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     rows = []
     for name in arguments.codecs:
-        bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
+        bundle = find_bundle(name)
         rows += measure(bundle, arguments.board or sorted(MACHINES))
     columns = ["codec", "board", "layer", "macs", "instructions", "instructions_per_mac", "flash_bytes", "ram_bytes", "stack_bytes"]
     columns += ["keyed_flash_bytes", "keyed_ram_bytes"]

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 def export_device(name: str, target: str, output: str | None, key_file: Path | None = None) -> int:
     """Write the C pair or the firmware folder of a bundle, and print the paths."""
     key = None if key_file is None else read_key(key_file)
-    bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
+    bundle = find_bundle(name)
     folder = Path(output or Path("build") / bundle.manifest.name)
     for path in write_c(bundle, folder) if target == "c" else write_firmware(bundle, folder, key):
         print(path)

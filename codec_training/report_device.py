@@ -11,7 +11,7 @@ from typing import Any
 
 from semantic_codec.airtime import LINKS, find_link
 from semantic_codec.boards import MEASUREMENTS, Board, DeviceMeasurement, find_board, read_measurement
-from semantic_codec.bundle import Bundle, find_bundle, load_bundle
+from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder_format import DEPTHWISE, EncoderProgram
 from semantic_codec.frame import HEADER_BYTES
 from semantic_codec.report import format_table
@@ -19,7 +19,7 @@ from semantic_codec.report import format_table
 
 def print_report(name: str, board: str, link: str | None = None, measurements: Path = MEASUREMENTS) -> int:
     """Print the report of a bundle, given by name or folder, for a board and one link, by default all of them."""
-    bundle = load_bundle(Path(name)) if Path(name).is_dir() else find_bundle(name)
+    bundle = find_bundle(name)
     print(device_report(bundle, find_board(board), [find_link(link).name] if link else list(LINKS), measurements))
     return 0
 

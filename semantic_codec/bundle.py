@@ -234,11 +234,13 @@ def bundle_folders(root: str | Path) -> list[Path]:
 
 
 def find_bundle(name: str, version: int = 0, roots: list[Path] | None = None) -> Bundle:
-    """Load a bundle by name (newest version where ``version`` is 0), or by the path of its folder."""
+    """Load a bundle by name (newest version where ``version`` is 0), or by the path of its folder or of its codec's."""
     if (Path(name) / MANIFEST).is_file():
         return load_bundle(name)
     folders = [folder for root in (roots or bundle_roots()) for folder in bundle_folders(root)]
-    matching = [folder for folder in folders if folder.parent.name == name and version in (0, int(folder.name))]
+    below = [path.parent for path in Path(name).glob(f"*/{MANIFEST}") if is_version(path.parent.name)]
+    versions = [folder for folder in folders if folder.parent.name == name] or below
+    matching = [folder for folder in versions if version in (0, int(folder.name))]
     if not matching:
         known = ", ".join(f"{folder.parent.name} {folder.name}" for folder in folders) or "none"
         raise NotFound(

@@ -42,6 +42,16 @@ def test_the_newest_version_is_taken_and_an_older_one_by_number(copy):
     assert find_bundle("digits", 1, roots=roots).manifest.version == 1
 
 
+def test_the_folder_of_a_codec_is_its_newest_version(copy, monkeypatch):
+    shutil.copytree(copy, copy.parent / "10")
+    edit(copy.parent / "10", version=10)
+    assert find_bundle(str(copy.parent)).manifest.version == 10
+    assert find_bundle(str(copy.parent), 1).manifest.version == find_bundle(str(copy)).manifest.version == 1
+    monkeypatch.chdir(copy.parents[1])
+    assert find_bundle("./digits").manifest.version == 10
+    assert find_bundle("digits").manifest.version == 1, "a name is looked up where bundles lie"
+
+
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(NotFound, match="no bundle 'digit'; allowed: .*digits 1"):
         find_bundle("digit")
