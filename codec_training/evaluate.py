@@ -21,7 +21,7 @@ from edge_server.runtimes import DEFAULT_RUNTIME
 from semantic_codec.bitstream import pack_symbols, unpack_bits
 from semantic_codec.bundle import Bundle, Recording, find_bundle, load_recording
 from semantic_codec.encoder import IntegerEncoder
-from semantic_codec.errors import ConfigError
+from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.frame import HEADER_BYTES
 from semantic_codec.nn.families import encode_in_floats, load_reference_encoder
 from semantic_codec.report import print_table, write_json
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         elif shared is not None and shared[0].encoder_data == bundle.encoder_data:
             recording = shared[1]
         else:
-            recording = load_recording(bundle)
+            recording = _recording(bundle)
         shared = (bundle, recording)
         rows += evaluate(bundle, recording, arguments.ber, arguments.draws, arguments.seed, arguments.runtime)
     print_table(rows, COLUMNS)
@@ -148,6 +148,17 @@ def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
     else:
         symbols = encode_in_floats(load_reference_encoder(bundle), images)
     return Recording(pack_symbols(symbols[:, : bundle.manifest.symbols], bundle.manifest.bits_per_symbol), labels)
+
+
+def _recording(bundle: Bundle) -> Recording:
+    """The bundle's own. NotFound: it has none, as every twin; the fix is in this command's words."""
+    try:
+        return load_recording(bundle)
+    except NotFound as missing:
+        codec = bundle.manifest.twin_of
+        name = bundle.manifest.training.get("config", {}).get("codec", {}).get("dataset", "NAME")
+        fix = f"name {codec}, whose bits it decodes, before it, or add" if codec else "add"
+        raise NotFound(missing.problem, allowed=missing.allowed, fix=f"{fix} --data-set {name}") from missing
 
 
 def _test_split(bundle: Bundle, name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:

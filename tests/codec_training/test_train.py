@@ -216,6 +216,11 @@ def test_a_data_set_and_the_recording_give_the_same(tmp_path):
     assert first == second
 
 
+def test_a_twin_without_its_codec_is_told_how_it_is_evaluated():
+    with pytest.raises(NotFound, match="digits-blind has no recording; .*fix: name digits, .* before it, or add --data-set digits$"):
+        evaluate.main(["digits-blind"])
+
+
 def save_digits(folder, names):
     """The test split as images in folders of class names."""
     for index, (image, label) in enumerate(zip(load_dataset("digits").test.images, load_dataset("digits").test.labels)):
