@@ -107,15 +107,19 @@ def load_config(name: str):
 
 
 def _read(name: str, extended: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file's tables over those that it extends. ConfigError: not TOML, or it extends itself."""
+    """The file's tables over those that it extends. ConfigError: not readable, not TOML, or it extends itself."""
     path = Path(name) if name.endswith(".toml") else next(CONFIGS.rglob(f"{name}.toml"), None)
     if path is None or not path.is_file():
         ours = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise NotFound(f"there is no training configuration {name!r}", allowed=f"a .toml file, or {ours}", fix="check the path")
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML ({error})", allowed="a TOML file", fix="correct that line") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error})", allowed="a TOML file in UTF-8", fix="save it as UTF-8, or correct its owner"
+        ) from error
     other = raw.pop("extends", None)
     if other is None:
         return raw

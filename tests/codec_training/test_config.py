@@ -62,6 +62,13 @@ def test_an_unknown_name_lists_ours():
         load_config("cifar")
 
 
+def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_bytes(GOOD.replace("tiny", "t\xefny").encode("latin-1"))
+    with pytest.raises(ConfigError, match="tiny.toml cannot be read .*; allowed: a TOML file in UTF-8"):
+        load_config(str(path))
+
+
 def test_a_configuration_extends_another_key_by_key(tmp_path):
     (tmp_path / "tiny.toml").write_text(GOOD)
     (tmp_path / "variant.toml").write_text(f'extends = "{tmp_path}/tiny.toml"\n[codec]\nname = "variant"\n[training]\ndistil = 0.0\n')
