@@ -50,7 +50,7 @@ class Emulator:
     def _refuse_taken(self, settings: LinkSettings) -> None:
         if settings.name in self._proxies:
             raise AlreadyExists(
-                f"link {settings.name!r} exists", allowed="a new name", fix="change it with PATCH, or delete it first"
+                f"link {settings.name!r} exists", allowed="a new name", fix="change it (`weaklink link set`, PATCH), or delete it first"
             )
         if len(self._proxies) >= self._max_links:
             raise ConfigError(

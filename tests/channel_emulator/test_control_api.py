@@ -96,7 +96,7 @@ async def test_reset_starts_again(api, udp_upstream, connect, emulator, path):
         ("PATCH", "/links/none", {}, 404, "NOT_FOUND", "'none'"),
         ("DELETE", "/links/none", None, 404, "NOT_FOUND", "'none'"),
         ("POST", "/links/none/reset", None, 404, "NOT_FOUND", "'none'"),
-        ("POST", "/links", spec(), 409, "ALREADY_EXISTS", "'radio' exists"),
+        ("POST", "/links", spec(), 409, "ALREADY_EXISTS", "'radio' exists; allowed: a new name; fix: change it (`weaklink link set`, PATCH)"),
         ("POST", "/links", spec(name="b", up=[{"channel": "bsc", "ber": 7}]), 400, "INVALID_ARGUMENT", "ber is 7"),
         ("PATCH", "/links/radio", {"up": [{"channel": "bcs"}]}, 400, "INVALID_ARGUMENT", "up[0]: channel is 'bcs'"),
         ("PATCH", "/links/radio", {"kind": "grpc"}, 400, "INVALID_ARGUMENT", "'kind'"),
