@@ -16,7 +16,7 @@ from semantic_codec.errors import ConfigError
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink train", description=__doc__)
-    parser.add_argument("config", help="a .toml file, or the name of one of ours: cifar10, digits")
+    parser.add_argument("config", help="a .toml file, or the name of one of ours: digits, cifar10_three_levels and then cifar10, cifar100")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie or go (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="checkpoints and TensorBoard logs (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundle goes (default: RUNS/NAME/bundles)")

@@ -58,7 +58,7 @@ def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):
 
 
 def test_an_unknown_name_lists_ours():
-    with pytest.raises(NotFound, match="cifar10, .*, digits"):
+    with pytest.raises(NotFound, match="cifar10, .*cifar10_three_levels, .*digits"):
         load_config("cifar")
 
 
