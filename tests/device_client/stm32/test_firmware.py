@@ -141,6 +141,21 @@ def test_without_flash_to_write_to_nothing_is_sent(firmware):
                 radio.recv(1)
 
 
+def test_another_mode_or_keep_is_built_anew(firmware, tmp_path):
+    """Sequences that start at 0 again, or frames without a key, must not be flashed because an image is there."""
+    bundle, _ = firmware("digits", "f405")
+    image = device.build(bundle, tmp_path, "f405", KEY, "ram")
+
+    def functions(*options: str) -> str:
+        subprocess.run(["make", "-s", "-C", str(tmp_path), str(image.relative_to(tmp_path)), *options], check=True, capture_output=True)
+        return subprocess.run(["arm-none-eabi-nm", str(image)], check=True, capture_output=True, text=True).stdout
+
+    assert "flash_write" not in functions("KEEP=ram")
+    assert "flash_write" in functions()
+    assert "wl_blake2s" not in functions("MODE=open")
+    assert "flash_write" in functions()
+
+
 @pytest.mark.parametrize("kind", sorted(MACHINES))
 @pytest.mark.parametrize("mode", ["open", "keyed"])
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
