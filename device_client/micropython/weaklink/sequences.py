@@ -10,8 +10,9 @@ SEQUENCES, BLOCK = 1 << 28, 256
 class SequenceFile:
     """Hands out 0, 1, 2, ... of one device under one key.
 
-    The file holds the first number that is not reserved; what a block has left at a restart is skipped. Keep the file as
-    long as the key: without it the numbers begin at 0, and the same keystream hides other payloads.
+    The file holds the first number that is not reserved; what a block has left at a restart is skipped. Several objects,
+    one for each codec of the device, may share it: each reserves blocks of its own. Keep the file as long as the key:
+    without it the numbers begin at 0, and the same keystream hides other payloads.
     """
 
     def __init__(self, path):
@@ -20,13 +21,14 @@ class SequenceFile:
 
     def take(self):
         """The next number."""
-        if self._next >= SEQUENCES:
-            raise Unavailable(
-                "all %d sequences of %s are used" % (SEQUENCES, self.path),
-                "each number once under one key",
-                "give the device a new key on both ends, and delete this file",
-            )
         if self._next >= self._reserved:
+            self._next = max(self._next, self._read())  # another object may have reserved since
+            if self._next >= SEQUENCES:
+                raise Unavailable(
+                    "all %d sequences of %s are used" % (SEQUENCES, self.path),
+                    "each number once under one key",
+                    "give the device a new key on both ends, and delete this file",
+                )
             self._reserve(min(SEQUENCES, self._next + BLOCK))
         self._next += 1
         return self._next - 1

@@ -125,6 +125,17 @@ print(wire.numbered(0), wire.numbered(0))
     assert printed == [(SYNC + frames[0]).hex(), (SYNC + frames[1]).hex(), "7 7 63 2 1 2", "0", "256 257"]
 
 
+def test_devices_that_share_a_file_share_no_number(interpreter, board):
+    """Two codecs of one device; 300 numbers each, so that both go past the block that they began with."""
+    script = f"""
+from weaklink.keyed import KeyedWire
+wires = [KeyedWire("{SECRET.hex()}", "numbers", 700) for _ in range(2)]
+numbers = [wire.numbered(0) for _ in range(300) for wire in wires]
+print(len(numbers) - len(set(numbers)), max(numbers) < 4 * 256)
+"""
+    assert interpreter.run(board, script) == ["0 True"]
+
+
 def test_no_number_without_a_file_and_no_key_without_numbers(interpreter, board):
     script = f"""
 from weaklink import Device, StreamTransport
