@@ -1,10 +1,12 @@
 """Sequences that are never used twice, not even after a loss of power: reserved in blocks in a file, ahead of their use."""
 
 import os
+from errno import ENOENT
 
 from .errors import InvalidRequest, Unavailable
 
 SEQUENCES, BLOCK = 1 << 28, 256
+_NOT_THERE = (ENOENT, 44)  # 44: WebAssembly's file system, whatever errno says there
 
 
 class SequenceFile:
@@ -34,18 +36,18 @@ class SequenceFile:
         return self._next - 1
 
     def _read(self):
-        text = _content(self.path)
+        text = self._content(self.path)
         if text is None:
             # Power may fail where a file system cannot replace one file by another in one step. The next reservation
             # begins by emptying the new file, which must not be the only one then.
-            text = _content(self.path + ".new")
+            text = self._content(self.path + ".new")
             if text is None:
                 return 0
             try:
                 os.rename(self.path + ".new", self.path)
                 _sync()
             except OSError as error:
-                raise self._unwritable(error)
+                raise self._unusable(error)
         try:
             reserved = int(text)
             if 0 <= reserved <= SEQUENCES:
@@ -71,23 +73,24 @@ class SequenceFile:
                 os.rename(new, self.path)
             _sync()
         except OSError as error:
-            raise self._unwritable(error)
+            raise self._unusable(error)
         self._reserved = first_free
 
-    def _unwritable(self, error):
+    def _content(self, path):
+        try:
+            with open(path) as file:
+                return file.read()
+        except OSError as error:
+            # Taken for a new file, one that cannot be read would begin at 0 again.
+            if error.errno not in _NOT_THERE:
+                raise self._unusable(error)
+
+    def _unusable(self, error):
         return Unavailable(
-            "the sequence file %s cannot be written: %s" % (self.path, error),
-            "a file system with room",
-            "make room; nothing is sent without a number",
+            "the sequence file %s cannot be used: %s" % (self.path, error),
+            "a file system that reads and writes it, with room",
+            "mend the file system, or make room; nothing is sent without a number",
         )
-
-
-def _content(path):
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def _sync():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from hashlib import blake2s
 from pathlib import Path
@@ -149,6 +150,7 @@ def refused(kind, call):
 refused(InvalidRequest, lambda: Device("digits", StreamTransport(None), key="{SECRET.hex()}"))
 refused(InvalidRequest, lambda: Device("digits", StreamTransport(None), key="00", sequences="numbers"))
 refused(Unavailable, lambda: SequenceFile("no/such/folder").take())
+refused(Unavailable, lambda: SequenceFile("weaklink"))
 with open("numbers", "w") as file:
     file.write("many")
 refused(InvalidRequest, lambda: SequenceFile("numbers"))
@@ -157,7 +159,18 @@ with open("numbers", "w") as file:
 refused(Unavailable, lambda: SequenceFile("numbers").take())
 """
     printed = interpreter.run(board, script)
-    assert len(printed) == 5 and all("; allowed: " in line and "; fix: " in line for line in printed)
+    assert len(printed) == 6 and all("; allowed: " in line and "; fix: " in line for line in printed)
+
+
+@pytest.mark.parametrize("unreadable", ["numbers", "numbers.new"])
+def test_a_file_that_cannot_be_read_is_not_taken_for_a_new_one(board_module, tmp_path, monkeypatch, unreadable):
+    def failing(path, *mode):
+        raise OSError(errno.EIO if path == str(tmp_path / unreadable) else errno.ENOENT, path)
+
+    sequences = board_module("sequences")
+    monkeypatch.setattr(sequences, "open", failing, raising=False)
+    with pytest.raises(board_module("errors").Unavailable, match="cannot be used: "):
+        sequences.SequenceFile(str(tmp_path / "numbers"))
 
 
 def test_a_file_left_between_two_steps_is_used(board_module, tmp_path):
