@@ -11,8 +11,8 @@ _SYNC_WORD, _SYNC_ERRORS = 0xFAF320, 5
 class Transport:
     """One frame at a time, repeated until its reply is there.
 
-    timeout_s: wait for a reply per transmission. retries: repeats of the same frame. unreadable: what arrived and was
-    no reply, too damaged, or late.
+    timeout_s: wait for a reply per transmission, and for a stream to take the next byte. retries: repeats of the same
+    frame. unreadable: what arrived and was no reply, too damaged, or late.
     """
 
     def __init__(self, timeout_s, retries):
@@ -81,9 +81,16 @@ class StreamTransport(Transport):
 
     def _send(self, frame):
         data = memoryview(SYNC + bytes(frame))
+        since = time.ticks_ms()
         while data:
             written = self._stream.write(data)
-            data = data[written or 0 :]
+            if written:
+                data = data[written:]
+                since = time.ticks_ms()
+            elif time.ticks_diff(time.ticks_ms(), since) < self.timeout_s * 1000:
+                time.sleep_ms(1)
+            else:
+                return  # lost, as on any radio: silence tells
 
     def _receive(self, wait_ms):
         if not self._waiting:

@@ -130,6 +130,28 @@ def test_a_frame_is_repeated_then_given_up(desk):
     assert silent[2].startswith("DeadlineExceeded no reply to frame 4094 after 2 transmissions; allowed: ")
 
 
+@pytest.mark.parametrize("taken", ["None", "0"])
+def test_a_line_that_takes_no_bytes_is_given_up(interpreter, board, taken):
+    """As with a modem that holds CTS; the first bytes still go, so each frame is lost in its middle."""
+    script = f"""
+from weaklink import Device, StreamTransport
+from weaklink.errors import DeadlineExceeded
+class Held:
+    room = 5
+    def write(self, data):
+        written, self.room = min(self.room, len(data)), 0
+        return written or {taken}
+    def read(self, size):
+        return None
+try:
+    Device("digits", StreamTransport(Held(), timeout_s=0.05, retries=1)).infer(bytes(8))
+except DeadlineExceeded as problem:
+    print(problem)
+"""
+    (line,) = interpreter.run(board, script, timeout=20)
+    assert "after 2 transmissions" in line
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "expected"),
     [
