@@ -19,6 +19,7 @@
 #include "wl_serial.h"
 
 static wl_encoder encoder;
+static wl_error opened; /* of the encoder and the mode: what every command answers where it is one */
 static uint8_t image[CODEC_IMAGE_BYTES];
 static uint8_t bitstream[CODEC_BITSTREAM_BYTES];
 static uint8_t frame[CODEC_BITSTREAM_BYTES + WL_KEYED_BYTES];
@@ -56,6 +57,7 @@ static void note_layer(void *context, unsigned layer)
 
 static wl_error encode(uint32_t *ticks)
 {
+    if (opened != WL_OK) return opened;
     uint32_t last = board_ticks();
     wl_error error = wl_encoder_run_observed(&encoder, image, shared.workspace, sizeof shared.workspace, bitstream, sizeof bitstream,
                                              note_layer, &last);
@@ -72,7 +74,7 @@ static void report(uint32_t ticks)
     put32(stack_used());
 }
 
-static void say_hello(wl_error opened)
+static void say_hello(void)
 {
     board_put(BOARD_CONSOLE, (uint8_t)opened);
     put32(encoder.height);
@@ -160,12 +162,12 @@ static void send_command(void)
 int main(void)
 {
     board_start();
-    wl_error opened = wl_encoder_open(&encoder, CODEC_ENCODER, CODEC_ENCODER_BYTES);
+    opened = wl_encoder_open(&encoder, CODEC_ENCODER, CODEC_ENCODER_BYTES);
     if (opened == WL_OK) opened = mode_start();
-    say_hello(opened);
+    say_hello();
     for (;;) {
         switch (board_get(BOARD_CONSOLE)) {
-        case 'H': say_hello(opened); break;
+        case 'H': say_hello(); break;
         case 'E': encode_command(); break;
         case 'S': send_command(); break;
         default: break;

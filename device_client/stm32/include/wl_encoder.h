@@ -34,7 +34,8 @@ typedef void (*wl_layer_observer)(void *context, unsigned layer);
  * WL_ERROR_PROGRAM: damaged, or over 16 MiB. WL_ERROR_RANGE: whole, but not proven. */
 wl_error wl_encoder_open(wl_encoder *encoder, const void *program, size_t program_bytes);
 
-/* One image: uint8 [height][width][3] RGB. workspace: aligned to 4 bytes. bitstream: at least bitstream_bytes. */
+/* One image: uint8 [height][width][3] RGB. workspace: aligned to 4 bytes. bitstream: at least bitstream_bytes.
+ * WL_ERROR_PROGRAM: wl_encoder_open failed. */
 wl_error wl_encoder_run(const wl_encoder *encoder, const uint8_t *image, void *workspace, size_t workspace_bytes,
                         uint8_t *bitstream, size_t bitstream_bytes);
 

@@ -41,7 +41,9 @@ static uint32_t larger(uint32_t a, uint32_t b)
 
 wl_error wl_encoder_open(wl_encoder *encoder, const void *program, size_t program_bytes)
 {
-    if (encoder == NULL || program == NULL) return WL_ERROR_ARGUMENT;
+    if (encoder == NULL) return WL_ERROR_ARGUMENT;
+    encoder->layers = 0; /* nothing runs until all is proven */
+    if (program == NULL) return WL_ERROR_ARGUMENT;
     if (program_bytes > MOST_BYTES) return WL_ERROR_PROGRAM;
     wl_encoder opened = {.program = program, .program_bytes = (uint32_t)program_bytes};
     wl_error error = read_head(&opened);
@@ -112,6 +114,7 @@ wl_error wl_encoder_run_observed(const wl_encoder *encoder, const uint8_t *image
                                  wl_layer_observer observer, void *context)
 {
     if (encoder == NULL || image == NULL || workspace == NULL || bitstream == NULL) return WL_ERROR_ARGUMENT;
+    if (encoder->layers == 0) return WL_ERROR_PROGRAM;
     if (workspace_bytes < encoder->workspace_bytes || bitstream_bytes < encoder->bitstream_bytes) return WL_ERROR_BUFFER;
     if ((uintptr_t)workspace % 4u != 0) return WL_ERROR_BUFFER;
     const uint8_t *cursor = encoder->program + WL_HEAD_BYTES, *end = encoder->program + encoder->program_bytes;

@@ -74,3 +74,11 @@ def test_damaged_programs_are_refused_where_numpy_refuses_them(host_harness, pro
         return
     if max(program.height, program.width) < 64:  # the library refuses maps over 16 MiB, NumPy takes its time over them
         encode_all(host_harness, program, images_for(program, 1)[:1])
+
+
+def test_nothing_runs_after_an_opening_that_failed(host_harness):
+    program, _, _ = three_bit_codec()
+    image = golden_images(program.height, program.width)[0].tobytes()
+    assert host_harness.ask("P", program.to_bytes())[0] == 0
+    assert host_harness.ask("P", b"WLE2" + program.to_bytes()[4:])[0] == DAMAGED
+    assert host_harness.ask("E", image) == (DAMAGED, b"")

@@ -18,7 +18,7 @@ from benchmarks.emulated_board import MACHINES, emulated_board, emulated_console
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import find_bundle
 from semantic_codec.encoder import IntegerEncoder
-from semantic_codec.errors import NotFound
+from semantic_codec.errors import NotFound, WeaklinkError
 from semantic_codec.frame import FrameReader, WireCodec
 from semantic_codec.keyed import DeviceKey
 from semantic_codec.keyed_frame import KeyedFrameReader
@@ -26,7 +26,7 @@ from semantic_codec.keyed_reply import encode_keyed_reply
 from semantic_codec.reply import Reply, encode_reply
 from tests.device_client.stm32.conftest import HERE, INCLUDES, LIBRARY, WARNINGS, Harness, need
 from tests.device_client.stm32.programs import any_programs, images_for
-from tests.device_client.stm32.test_encoder import encode_all
+from tests.device_client.stm32.test_encoder import UNPROVEN, encode_all
 
 FIGURES = Path(__file__).parents[2] / "golden" / "firmware_sizes.json"
 GROWTH = 1.03
@@ -126,6 +126,18 @@ def test_frames_leave_and_replies_come_back(firmware, kind, keyed):
                 assert heard is None or (heard.class_index, heard.confidence, heard.advice, heard.sequence) == (3, 63, 1, sequence)
                 assert (heard is not None) == (addressee == 7)
             assert board.encode(pictures[0].tobytes())[1].stack_bytes < 0.75 * board.hello.stack_bytes
+
+
+def test_an_encoder_that_is_not_proven_is_refused_by_every_command(firmware, tmp_path):
+    bundle, image = firmware("digits", "f405")
+    encoder, bias = bundle.encoder_bin, IntegerEncoder.from_bytes(bundle.encoder_bin).program.layers[0].bias.astype("<i4").tobytes()
+    unproven, picture = tmp_path / "unproven.elf", bytes(bundle.manifest.height * bundle.manifest.width * 3)
+    unproven.write_bytes(image.read_bytes().replace(encoder, encoder.replace(bias, b"\xff\xff\xff\x7f" + bias[4:])))
+    with emulated_board("f405", unproven) as board:
+        assert board.hello.error == UNPROVEN
+        for command in (lambda: board.encode(picture), lambda: board.infer(picture, 7, 0, 0, 5)):
+            with pytest.raises(WeaklinkError, match=f"error {UNPROVEN}"):
+                command()
 
 
 def test_without_flash_to_write_to_nothing_is_sent(firmware):
