@@ -18,7 +18,7 @@ enum { BAUD = 115200, INTERNAL_HZ = 16000000, FULL_HZ = 168000000, RADIO_INTERRU
 
 /* Tries of some ten cycles at 16 MHz: 100 ms, which is what crystals are given. */
 enum { PATIENCE = 160000 };
-enum { RECEIVED = 1u << 5, CAN_SEND = 1u << 7, INTERRUPT_ON_RECEIVED = 1u << 5 };
+enum { OVERRUN = 1u << 3, RECEIVED = 1u << 5, CAN_SEND = 1u << 7, INTERRUPT_ON_RECEIVED = 1u << 5 };
 
 typedef struct {
     volatile uint32_t status, data, baud, control1;
@@ -77,15 +77,22 @@ void board_start(void)
     board_start_ticks();
 }
 
+/* An overrun interrupts too, may stand without a byte, and is cleared only by reading status, then data. */
+static bool has_byte(usart *port)
+{
+    const uint32_t status = port->status;
+    if ((status & (OVERRUN | RECEIVED)) == OVERRUN) (void)port->data;
+    return (status & RECEIVED) != 0;
+}
+
 void board_interrupt(void)
 {
-    /* Reading status, then data, also clears an overrun. */
-    if (PORTS[BOARD_RADIO]->status & RECEIVED) board_ring_put(&radio, (uint8_t)PORTS[BOARD_RADIO]->data);
+    if (has_byte(PORTS[BOARD_RADIO])) board_ring_put(&radio, (uint8_t)PORTS[BOARD_RADIO]->data);
 }
 
 bool board_has_byte(board_port port)
 {
-    return port == BOARD_RADIO ? radio.head != radio.tail : (PORTS[port]->status & RECEIVED) != 0;
+    return port == BOARD_RADIO ? radio.head != radio.tail : has_byte(PORTS[port]);
 }
 
 uint8_t board_get(board_port port)
