@@ -9,6 +9,9 @@
 /* The radio speaks when it likes, so its bytes are taken by an interrupt and wait in a ring of this many. */
 enum { BOARD_RING_BYTES = 128 };
 
+/* In the vector table: as many as the STM32F405 has. A part with more of them, as the F7 and H7, raises it. */
+enum { BOARD_INTERRUPTS = 82 };
+
 /* CONSOLE: images come in and measurements go out; a camera stands here later. RADIO: frames out, replies in. */
 typedef enum { BOARD_CONSOLE = 0, BOARD_RADIO = 1 } board_port;
 
@@ -62,10 +65,12 @@ static inline uint8_t board_ring_get(board_ring *ring)
     return byte;
 }
 
-/* The processor's own interrupt controller, and this interrupt's bit in it. */
-static inline void board_enable_interrupt(unsigned number)
-{
-    *(volatile uint32_t *)(0xE000E100u + 4u * (number / 32u)) = 1u << number % 32u;
-}
+/* In the processor's own interrupt controller. A macro, so that a constant beyond the vector table does not compile: its
+ * first interrupt would jump into code that is no handler. */
+#define BOARD_ENABLE_INTERRUPT(number) \
+    do { \
+        _Static_assert((unsigned)(number) < BOARD_INTERRUPTS, "the vector table ends before it: raise BOARD_INTERRUPTS"); \
+        *(volatile uint32_t *)(0xE000E100u + 4u * ((number) / 32u)) = 1u << (number) % 32u; \
+    } while (0)
 
 #endif

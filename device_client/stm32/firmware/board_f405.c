@@ -73,7 +73,7 @@ void board_start(void)
     GPIOA_AFRH = (GPIOA_AFRH & ~(0xffu << 4)) | 0x77u << 4;
     start_usart(PORTS[BOARD_CONSOLE], core_hz == FULL_HZ ? core_hz / 2 : core_hz, 0);
     start_usart(PORTS[BOARD_RADIO], core_hz == FULL_HZ ? core_hz / 4 : core_hz, INTERRUPT_ON_RECEIVED);
-    board_enable_interrupt(RADIO_INTERRUPT);
+    BOARD_ENABLE_INTERRUPT(RADIO_INTERRUPT);
     board_start_ticks();
 }
 

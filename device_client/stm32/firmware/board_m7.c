@@ -23,7 +23,7 @@ void board_start(void)
         PORTS[port]->divider = BAUD_DIVIDER;
         PORTS[port]->control = port == BOARD_RADIO ? 3u | INTERRUPT_ON_RECEIVED : 3u;
     }
-    board_enable_interrupt(RADIO_INTERRUPT);
+    BOARD_ENABLE_INTERRUPT(RADIO_INTERRUPT);
     board_start_ticks();
 }
 

@@ -15,12 +15,12 @@ static void hang(void);
 enum { PAINT = 0x57A7C0DE };
 
 /* A board turns on only one interrupt of its own, so all of them may lead to the same place. */
-enum { EXCEPTIONS = 16, INTERRUPTS = 40 };
+enum { EXCEPTIONS = 16, VECTORS_IN_ALL = EXCEPTIONS + BOARD_INTERRUPTS };
 
-__attribute__((section(".vectors"), used)) static const void *const VECTORS[EXCEPTIONS + INTERRUPTS] = {
+__attribute__((section(".vectors"), used)) static const void *const VECTORS[VECTORS_IN_ALL] = {
     stack_top, (const void *)reset, (const void *)hang, (const void *)hang,
     (const void *)hang, (const void *)hang, (const void *)hang,
-    [EXCEPTIONS ... EXCEPTIONS + INTERRUPTS - 1] = (const void *)board_interrupt};
+    [EXCEPTIONS ... VECTORS_IN_ALL - 1] = (const void *)board_interrupt};
 
 static void hang(void)
 {

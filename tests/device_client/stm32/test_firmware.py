@@ -153,6 +153,14 @@ def test_without_flash_to_write_to_nothing_is_sent(firmware):
                 radio.recv(1)
 
 
+@pytest.mark.parametrize(("number", "compiles"), [(81, True), (82, False)])
+def test_an_interrupt_beyond_the_vector_table_does_not_compile(tmp_path, number, compiles):
+    (tmp_path / "board.c").write_text(f'#include "board.h"\nvoid board_start(void) {{ BOARD_ENABLE_INTERRUPT({number}); }}\n')
+    command = [need("arm-none-eabi-gcc"), *WARNINGS, f"-I{LIBRARY / 'firmware'}", "-fsyntax-only", "-ffreestanding", "board.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode == 0) == compiles and ("raise BOARD_INTERRUPTS" in done.stderr) != compiles
+
+
 def test_another_mode_or_keep_is_built_anew(firmware, tmp_path):
     """Sequences that start at 0 again, or frames without a key, must not be flashed because an image is there."""
     bundle, _ = firmware("digits", "f405")
