@@ -120,9 +120,17 @@ def _header(bundle: Bundle, stem: str) -> str:
 {defines}
 #define {upper}_LEVEL_BYTES {{{levels}}}
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 /* encoder.bin, and its SHA-256, which every frame's check covers. */
 extern const uint8_t {stem}_encoder[{upper}_ENCODER_BYTES];
 extern const uint8_t {stem}_hash[32];
+
+#ifdef __cplusplus
+}}
+#endif
 
 #endif
 """

@@ -12,6 +12,9 @@ from codec_training import export, export_c
 from semantic_codec.bundle import find_bundle
 from tests.conftest import ROOT
 
+INCLUDE = f"-I{export_c.LIBRARY / 'include'}"
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
+
 
 def test_a_pair_of_files_with_the_encoder_and_its_sizes(tmp_path, capsys):
     bundle = find_bundle("digits")
@@ -64,12 +67,35 @@ def test_a_bundle_that_does_not_exist_is_named(run_weaklink):
     assert "nothing" in done.stderr
 
 
-def test_the_example_of_the_documentation_compiles(tmp_path):
-    """docs/device.md writes of cifar10; any bundle's pair has the same names but for the codec's."""
+@pytest.fixture
+def example(tmp_path) -> str:
+    """docs/device.md writes of cifar10; any bundle's pair, written to tmp_path, has the same names but for the codec's."""
+    export.main(["digits", "--target", "c", "--output", str(tmp_path)])
+    text = re.search(r"```c\n(.*?)```", (ROOT / "docs" / "device.md").read_text(), re.DOTALL)[1]
+    return text.replace("cifar10", "digits").replace("CIFAR10", "DIGITS")
+
+
+def test_the_example_of_the_documentation_compiles(example, tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc, which is not on PATH")
-    export.main(["digits", "--target", "c", "--output", str(tmp_path)])
-    example = re.search(r"```c\n(.*?)```", (ROOT / "docs" / "device.md").read_text(), re.DOTALL)[1]
-    (tmp_path / "example.c").write_text(example.replace("cifar10", "digits").replace("CIFAR10", "DIGITS"))
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", f"-I{export_c.LIBRARY / 'include'}", "-c", "example.c"]
-    subprocess.run(["gcc", *flags], cwd=tmp_path, check=True)
+    (tmp_path / "example.c").write_text(example)
+    subprocess.run(["gcc", "-std=c99", *WARNINGS, INCLUDE, "-c", "example.c"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(("c", "cpp"), [("gcc", "g++"), ("clang", "clang++")])
+def test_cpp_links_with_every_name_of_the_headers(example, tmp_path, c, cpp):
+    for tool in (c, cpp):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}, which is not on PATH")
+    headers = sorted((export_c.LIBRARY / "include").glob("*.h"))
+    names = {name for header in headers for name in re.findall(r"\b(wl_\w+)\(", header.read_text())}
+    assert {"wl_encoder_run", "wl_reply_read_keyed", "wl_sequence_next"} < names
+    includes = "".join(f'#include "{header.name}"\n' for header in headers)
+    uses = ", ".join(f"(const void *){name}" for name in [*sorted(names), "wl_sync_word", "weaklink_digits_hash"])
+    main = f"const void *const used[] = {{{uses}}};\nint main() {{ return used[0] == nullptr || start() != WL_OK; }}\n"
+    (tmp_path / "example.cpp").write_text(includes + example + main)
+    sources = [*map(str, sorted((export_c.LIBRARY / "src").glob("*.c"))), "weaklink_digits.c"]
+    subprocess.run([c, "-std=c99", INCLUDE, "-c", *sources], cwd=tmp_path, check=True)
+    objects = sorted(path.name for path in tmp_path.glob("*.o"))
+    subprocess.run([cpp, "-std=c++11", *WARNINGS, INCLUDE, "example.cpp", *objects, "-o", "example"], cwd=tmp_path, check=True)
+    subprocess.run([str(tmp_path / "example")], check=True)

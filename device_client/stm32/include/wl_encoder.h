@@ -15,6 +15,10 @@
 
 #include "wl_error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct {
     const uint8_t *program; /* encoder.bin, which must stay where it is */
     uint32_t program_bytes;
@@ -43,5 +47,9 @@ wl_error wl_encoder_run(const wl_encoder *encoder, const uint8_t *image, void *w
 wl_error wl_encoder_run_observed(const wl_encoder *encoder, const uint8_t *image, void *workspace,
                                  size_t workspace_bytes, uint8_t *bitstream, size_t bitstream_bytes,
                                  wl_layer_observer observer, void *context);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -8,6 +8,10 @@
 #include "wl_error.h"
 #include "wl_key.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Bytes that a header adds to its payload, in open and in keyed mode. */
 enum { WL_OPEN_BYTES = 18, WL_KEYED_BYTES = 28, WL_HASH_BYTES = 32, WL_MOST_PAYLOAD_BYTES = 4096 };
 
@@ -26,5 +30,9 @@ wl_error wl_frame_encode(const wl_header *header, const uint8_t hash[WL_HASH_BYT
 /* The keyed frame, WL_KEYED_BYTES + payload_bytes long. A sequence must never be used twice with one key (wl_sequence.h). */
 wl_error wl_frame_encode_keyed(const wl_header *header, const wl_key *key, const uint8_t hash[WL_HASH_BYTES],
                                const uint8_t *payload, size_t payload_bytes, uint8_t *frame, size_t frame_bytes);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -7,6 +7,10 @@
 
 #include "wl_error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct {
     uint16_t height, width;         /* of the camera */
     uint16_t out_height, out_width; /* of the image */
@@ -27,5 +31,9 @@ wl_error wl_resizer_add_rgb565(wl_resizer *resizer, const uint16_t *line);
 
 /* One RGB565 pixel as RGB bytes; the high bits fill the low ones. */
 void wl_rgb565_to_rgb(uint16_t pixel, uint8_t rgb[3]);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

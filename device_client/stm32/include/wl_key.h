@@ -7,6 +7,10 @@
 
 #include "wl_error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { WL_SECRET_BYTES = 32, WL_MAC_BYTES = 4, WL_BLOCK_BYTES = 64 };
 
 /* What a MAC or a keystream is for, so that one is never taken for the other. */
@@ -27,5 +31,9 @@ wl_error wl_blake2s(const uint8_t key[WL_SECRET_BYTES], const uint8_t *message, 
 /* Block `counter` of the ChaCha20 keystream. */
 wl_error wl_chacha20(const uint8_t key[WL_SECRET_BYTES], uint32_t counter, const uint8_t nonce[12],
                      uint8_t block[WL_BLOCK_BYTES]);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

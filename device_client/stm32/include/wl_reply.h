@@ -8,6 +8,10 @@
 #include "wl_error.h"
 #include "wl_key.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { WL_REPLY_BYTES = 18, WL_KEYED_REPLY_BYTES = 28, WL_NO_ADVICE = 255 };
 enum { WL_STATES = 256, WL_MOST_INFO_BITS = 88 };
 
@@ -35,5 +39,9 @@ wl_error wl_reply_read(const uint8_t *data, size_t bytes, uint16_t device, uint3
 /* The reply of 28 bytes to a keyed frame. */
 wl_error wl_reply_read_keyed(const uint8_t *data, size_t bytes, const wl_key *key, uint16_t device, uint32_t sequence,
                              wl_reply_scratch *scratch, wl_reply *reply);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

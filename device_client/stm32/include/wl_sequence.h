@@ -6,6 +6,10 @@
 
 #include "wl_error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { WL_SEQUENCE_BLOCK = 256, WL_SEQUENCES = 1 << 28 };
 
 /* Write the first sequence that is not reserved where it outlives a restart; WL_OK only once it is surely there. */
@@ -23,5 +27,9 @@ wl_error wl_sequence_start(wl_sequence *sequence, uint32_t stored, wl_store stor
 /* The sequence of the next transmission. WL_ERROR_RANGE: all are used, the device needs a new key. What `store` returns
  * where that fails; nothing may be sent then. */
 wl_error wl_sequence_next(wl_sequence *sequence, uint32_t *value);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

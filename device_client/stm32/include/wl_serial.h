@@ -8,6 +8,10 @@
 
 #include "wl_error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { WL_SYNC_BYTES = 3, WL_SYNC_ERRORS = 5, WL_MOST_SERIAL_BYTES = 28 };
 
 /* What is sent before each frame. */
@@ -27,5 +31,9 @@ bool wl_receiver_push(wl_receiver *receiver, uint8_t byte, const uint8_t **frame
 
 /* The frame was read and is taken: nothing in it is the beginning of another. */
 void wl_receiver_taken(wl_receiver *receiver);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
