@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -13,6 +14,8 @@ from semantic_codec.errors import WeaklinkError
 
 BER_BUCKETS = ((1e-9, "0"), (1e-3, "1e-3"), (1e-2, "1e-2"), (5e-2, "5e-2"), (1e-1, "1e-1"), (5e-1, "5e-1"))
 STAGES = ("queue", "decode", "tail", "total")
+TRANSPORTS = ("grpc", "http", "udp", "serial", "oip-grpc", "oip-http")
+RELOADED = ("keys", "tokens", "certificates", "bundles")
 _BER_BOUNDS = [bound for bound, _ in BER_BUCKETS]
 _SECONDS = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5)
 _BERS = (1e-4, 1e-3, 3e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7e-2, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -65,6 +68,15 @@ class Metrics:
         self.queue_limit = Gauge("weaklink_queue_limit", "Requests that may wait", registry=registry)
         self._keys = Gauge("weaklink_keys", "Devices that have a key", registry=registry)
         self._stages = tuple(self.latency.labels(stage) for stage in STAGES)
+        for labels in product(RELOADED, ("ok", "failed")):
+            self._child(self.reloads, labels)
+        self.expect(())
+
+    def expect(self, codecs: Iterable[str]) -> None:
+        """Show failures of these codecs from 0 on: Prometheus sees no increase in a series that begins with its first
+        count, and one failure is enough for an alert."""
+        for transport, codec in product(TRANSPORTS, ("unknown", *codecs)):
+            self._child(self.requests, (transport, codec, "internal"))
 
     def watch(
         self,
@@ -83,10 +95,10 @@ class Metrics:
         self._child(metric, labels).inc(by)
 
     def totals(self, metric: Counter) -> dict[str, int]:
-        """Counts so far by the label ``outcome``, summed over all others."""
+        """Counts so far by the label ``outcome``, summed over all others; of what happened at all."""
         totals: dict[str, int] = {}
         for sample in metric.collect()[0].samples:
-            if sample.name.endswith("_total"):
+            if sample.name.endswith("_total") and sample.value:
                 outcome = sample.labels["outcome"]
                 totals[outcome] = totals.get(outcome, 0) + int(sample.value)
         return totals

@@ -233,6 +233,7 @@ class EdgeServer:
                 each.serve(codecs)
 
         repository.watch(serve_frames)
+        repository.watch(lambda: self.metrics.expect(repository.newest))
         admission = Admission(settings.noise_rate, settings.device_limit, clock)
         self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)

@@ -41,7 +41,7 @@ class Status:
             "ready": self._ready(),
             "uptime_s": self._clock() - self._started,
             "queue": {"depth": values.number("weaklink_queue_depth"), "limit": values.number("weaklink_queue_limit")},
-            "requests": values.counts("weaklink_requests"),
+            "requests": [row for row in values.counts("weaklink_requests") if row["count"]],
             "frames": values.counts("weaklink_frames"),
             "batch_size": values.mean("weaklink_batch_size"),
             "latency": values.histogram("weaklink_latency_seconds", "stage"),

@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from edge_server.metrics import Metrics
 from tests.conftest import ROOT
 from tests.deploy.test_files import SERVICES, exposed_series
 
@@ -39,6 +41,14 @@ def test_a_rule_asks_for_series_that_exist(rule):
     recorded = {each["record"] for each in RULES if "record" in each}
     assert set(re.findall(r"weaklink_[a-z_]+", rule["expr"])) <= exposed_series()
     assert set(re.findall(r"weaklink:[a-z0-9_:]+", rule["expr"])) <= recorded
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule and "for" not in rule], ids=lambda rule: rule["alert"])
+def test_what_one_count_sets_off_is_counted_from_0(rule):
+    """Else the first count is no increase: the series would begin with it."""
+    shown = [sample for family in Metrics(CollectorRegistry()).registry.collect() for sample in family.samples]
+    for name, outcome in re.findall(r'(weaklink_[a-z_]+){outcome="(\w+)"}', rule["expr"]):
+        assert {sample.value for sample in shown if (sample.name, sample.labels.get("outcome")) == (name, outcome)} == {0}
 
 
 @pytest.mark.parametrize("alert", ALERTS)

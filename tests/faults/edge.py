@@ -113,7 +113,7 @@ class Edge:
         for (name, labels), value in self.samples().items():
             if name == "weaklink_requests_total" and transport in ("", labels[2]):  # labels: codec, outcome, transport
                 outcomes[labels[1]] += int(value)
-        return outcomes
+        return +outcomes  # those that happened
 
     def frames(self) -> Counter[str]:
         """Frames so far by outcome."""
