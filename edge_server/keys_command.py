@@ -12,7 +12,9 @@ import argparse
 import json
 import os
 import secrets
+import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,11 +90,34 @@ def _handed_out(path: Path, secret: str, made: list[Path]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """In one step: the edge may be reading."""
-    temporary = path.with_suffix(".new")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    """In one step: the edge may be reading. Owner, group and mode stay as they are: a service's group may read it."""
+    handle, temporary = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".new", dir=path.parent)
+    try:
+        with open(handle, "w") as file:
+            if path.exists():
+                _take_after(handle, path)
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _take_after(handle: int, path: Path) -> None:
+    """Only root can give a file to another owner; without its group, though, who reads it by that would be shut out."""
+    old, new = path.stat(), os.fstat(handle)
+    try:
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            os.fchown(handle, old.st_uid if os.geteuid() == 0 else -1, old.st_gid)
+    except PermissionError as error:
+        raise ConfigError(
+            f"{path} is of the group {old.st_gid}, which this user may not give to a file",
+            allowed="root, or a member of that group",
+            fix="call it as one of these, or chgrp the file",
+        ) from error
+    os.fchmod(handle, stat.S_IMODE(old.st_mode))
 
 
 def device_list(text: str) -> list[int]:

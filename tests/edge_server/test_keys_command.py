@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,50 @@ def test_a_call_that_was_cut_short_is_finished_by_the_next(tmp_path: Path):
     assert main(["init", str(tmp_path)]) == 0
     assert read_keys(tmp_path / "edge/keys.toml") == {1: read_key(tmp_path / "devices/1.key")}
     assert read_tokens(tmp_path / "edge/tokens.toml").caller(read_token(tmp_path / "devices/1.token"))
+
+
+def test_owner_group_and_mode_of_the_edges_files_stay(tmp_path: Path):
+    """A service reads them by its group."""
+    main(["init", str(tmp_path)])
+    owner, group = (1234, 5678) if os.geteuid() == 0 else (os.geteuid(), os.getgroups()[-1])
+    files = [tmp_path / "edge/keys.toml", tmp_path / "edge/tokens.toml"]
+    for path in files:
+        os.chown(path, owner, group)
+        path.chmod(0o640)
+    assert main(["init", str(tmp_path), "--devices", "2"]) == 0
+    for path in files:
+        assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (owner, group, 0o640)
+    assert set((tmp_path / "edge").iterdir()) == set(files)
+
+
+def test_a_group_that_cannot_be_kept_is_named(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    main(["init", str(tmp_path)])
+    keys = tmp_path / "edge/keys.toml"
+    before, own = keys.read_text(), os.fstat
+
+    def of_another_group(handle: int) -> os.stat_result:
+        status = list(own(handle))
+        status[5] += 1
+        return os.stat_result(status)
+
+    def refuse(*_) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("edge_server.keys_command.os.fstat", of_another_group)
+    monkeypatch.setattr("edge_server.keys_command.os.fchown", refuse)
+    assert main(["init", str(tmp_path), "--devices", "2"]) == 2
+    assert f"{keys} is of the group {keys.stat().st_gid}" in capsys.readouterr().err
+    assert keys.read_text() == before and len(list(keys.parent.iterdir())) == 2
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path):
+    main(["init", str(tmp_path)])
+    (victim := tmp_path / "victim").write_text("as it was")
+    for name in ("keys.new", "tokens.new"):
+        (tmp_path / "edge" / name).symlink_to(victim)
+    assert main(["init", str(tmp_path), "--devices", "2"]) == 0
+    assert victim.read_text() == "as it was"
+    assert set(read_keys(tmp_path / "edge/keys.toml")) == {1, 2}
 
 
 def test_device_lists(tmp_path: Path):
