@@ -173,9 +173,37 @@ def test_panels_do_not_overlap():
         taken |= cells
 
 
-def test_the_systemd_unit_starts_the_edge_with_flags_that_exist():
-    unit = (ROOT / "deploy/systemd/weaklink-edge.service").read_text()
-    start = re.search(r"^ExecStart=(.*)$", unit.replace("\\\n", ""), re.MULTILINE)[1]
+def unit(name: str) -> list[str]:
+    """The systemd unit's lines of this name."""
+    text = (ROOT / "deploy/systemd/weaklink-edge.service").read_text().replace("\\\n", "")
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+
+
+def unit_environment() -> dict[str, str]:
+    text = " ".join(unit("Environment")).replace("%d", "/run/credentials/weaklink-edge.service").replace("%S", "/var/lib")
+    return dict(word.split("=", 1) for word in shlex.split(text))
+
+
+def test_the_systemd_unit_starts_the_edge_with_settings_that_exist(monkeypatch: pytest.MonkeyPatch):
+    (start,) = unit("ExecStart")
     command, verb, *arguments = shlex.split(start)
     assert command.endswith("/weaklink") and verb == "serve"
-    edge_parser().parse_args(arguments)
+    for name, value in unit_environment().items():
+        assert name == "NUMBA_CACHE_DIR" or name.removeprefix("WEAKLINK_").lower() in Settings.model_fields
+        monkeypatch.setenv(name, value)
+    settings = load_settings(arguments)
+    check_exposure(settings)
+    assert settings.host == "0.0.0.0" and not settings.insecure
+    loaded = {f"/run/credentials/weaklink-edge.service/{each.split(':')[0]}" for each in unit("LoadCredential")}
+    assert loaded == {str(settings.keys), str(settings.tokens)}
+    assert settings.replay_path.parent == Path("/var/lib", *unit("StateDirectory"))
+
+
+def test_the_systemd_units_own_settings_can_be_changed(monkeypatch: pytest.MonkeyPatch):
+    """In edge.env, whose lines come before those of Environment=, but behind flags."""
+    assert unit("EnvironmentFile") == ["-/etc/weaklink/edge.env"]
+    _, _, *arguments = shlex.split(*unit("ExecStart"))
+    for name in unit_environment():
+        monkeypatch.setenv(name, "10.0.0.5")
+    settings = load_settings(arguments)
+    assert {settings.host, *map(str, (settings.keys, settings.tokens, settings.replay_file))} == {"10.0.0.5"}
