@@ -103,6 +103,19 @@ def test_everybody_is_given_the_secrets_of_their_own(tmp_path: Path):
         assert SERVICES[name]["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_fill_the_disk(name):
+    assert SERVICES[name]["logging"]["driver"] == "json-file"
+    assert SERVICES[name]["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_the_edge_is_killed_after_the_last_wait_of_the_shutdown_only():
+    """As on Kubernetes (test_kubernetes.py)."""
+    waits = 4 * load_settings(service_arguments("edge")[1:]).drain_s
+    assert int(SERVICES["edge"]["stop_grace_period"].removesuffix("s")) > waits
+    assert int(*unit("TimeoutStopSec")) > 4 * Settings.model_fields["drain_s"].default
+
+
 def test_volumes_that_are_written_to_belong_to_the_images_user():
     """A new volume takes owner and mode of the image's folder."""
     made = re.search(r"cd /var/lib && install --directory --owner 10001 --mode 700 (.*)", (ROOT / "deploy/Dockerfile").read_text().replace("\\\n", ""))
@@ -197,6 +210,7 @@ def test_the_systemd_unit_starts_the_edge_with_settings_that_exist(monkeypatch: 
     loaded = {f"/run/credentials/weaklink-edge.service/{each.split(':')[0]}" for each in unit("LoadCredential")}
     assert loaded == {str(settings.keys), str(settings.tokens)}
     assert settings.replay_path.parent == Path("/var/lib", *unit("StateDirectory"))
+    assert int(*unit("LimitNOFILE")) >= 65536, "a connection each"
 
 
 def test_the_systemd_units_own_settings_can_be_changed(monkeypatch: pytest.MonkeyPatch):
