@@ -221,3 +221,10 @@ def test_the_systemd_units_own_settings_can_be_changed(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "10.0.0.5")
     settings = load_settings(arguments)
     assert {settings.host, *map(str, (settings.keys, settings.tokens, settings.replay_file))} == {"10.0.0.5"}
+
+
+def test_the_guide_says_that_the_systemd_units_copies_need_a_restart():
+    assert unit("LoadCredential")
+    checklist = (ROOT / "docs/operating.md").read_text().partition("## Security checklist")[2].partition("\n## ")[0]
+    struck = next(item for item in checklist.split("- [ ]") if "A lost device is struck" in item)
+    assert "`systemctl restart weaklink-edge`" in struck
