@@ -1,5 +1,5 @@
 """HTTP connections that are read in their turn, do not wait for ever (uvicorn's own time limits begin only behind the first
-answer), and tell who computes an answer that nobody waits for it any more."""
+answer) nor hold whatever comes, and tell who computes an answer that nobody waits for it any more."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from edge_server.http_body import ON_GONE, Headers
+from edge_server.http_body import ON_GONE, Headers, refusal
 from edge_server.http_infer import HotCall, Respond, Scope
 from edge_server.turns import Turns
+from semantic_codec.errors import TooLarge
 
 _NOT_WORK = b"GET "
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n"
+)
 _SMALL = 4096  # bytes
+LONGEST_HEAD = 32_768
+"""Bytes of a request line and its headers, or of trailers; the parser holds them until they are whole."""
+_PIECE = 16_384  # bytes that the parser is given at once, and by which a head may be longer unnoticed
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -40,6 +48,7 @@ class TimedHttp(HttpToolsProtocol):
         self._timeout_s, self._turns, self._hot = timeout_s, turns, hot
         self._unread = b""
         self._reading = False
+        self._held = 0  # bytes that the parser was given since a request began or its body grew
         self._call: tuple[HotCall, RequestResponseCycle] | None = None  # that is not answered yet
         self._unsent: RequestResponseCycle | None = None  # its answer has to wait for a peer that reads none
         self._timer: asyncio.TimerHandle | None = None
@@ -75,8 +84,14 @@ class TimedHttp(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         self._reading = True
-        if data:
-            super().data_received(data)
+        for place in range(0, len(data), _PIECE):
+            piece = data[place : place + _PIECE]
+            self._held += len(piece)
+            super().data_received(piece)
+            if self._held > LONGEST_HEAD:
+                self._refuse_head()
+            if self.transport.is_closing():
+                break
         self._reading = False
         # Behind the parser: where answers came while it reads on, thousands of requests could be taken in one turn.
         if self._call is not None:
@@ -142,10 +157,16 @@ class TimedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._held = 0
         self.scope[ON_GONE] = self._on_gone
         self._start()
 
+    def on_body(self, body: bytes) -> None:
+        self._held = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._held = 0
         self._stop()
         super().on_message_complete()
 
@@ -160,7 +181,19 @@ class TimedHttp(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
+        self._close_with(_TOO_SLOW)
+
+    def _refuse_head(self) -> None:
+        error = TooLarge(
+            f"the head of the request has more than {LONGEST_HEAD} bytes",
+            allowed=f"up to {LONGEST_HEAD}",
+            fix="send fewer and shorter headers",
+        )
+        _, body = refusal("", error)
+        self._close_with(_TOO_LONG % len(body) + body)
+
+    def _close_with(self, answer: bytes) -> None:
         # Only where nothing else is being written: an answer to an earlier, pipelined request may be under way.
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_TOO_SLOW)
+            self.transport.write(answer)
         self.transport.close()

@@ -9,6 +9,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from tests.edge_server.conftest import running, sample, until
 from tests.edge_server.test_http_api import body
 from tests.edge_server.test_service import Gate
@@ -159,3 +161,43 @@ async def test_answers_to_a_peer_that_reads_none_are_not_piled_up(bundle_root: P
             async with asyncio.timeout(PATIENCE_S):
                 while counted(server, "invalid_request", "unknown") == taken:
                     assert await loop.sock_recv(sock, 65536)
+
+
+@pytest.mark.parametrize(
+    "beginning, more",
+    [
+        (b"GET /", b"a"),
+        (b"POST /", b"a"),
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n", b"a: b\r\n"),
+        (b"POST /v1/infer HTTP/1.1\r\nhost: localhost\r\na: ", b"b"),
+        (b"POST /v1/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\na: ", b"b"),
+        (b"POST /v1/codecs HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    ],
+)
+async def test_a_head_without_end_is_not_held(bundle_root: Path, beginning: bytes, more: bytes):
+    async with running(bundle_root) as (_, at), connected(at) as peer:
+        data, sent = more * (8192 // len(more)), 0
+        peer.writer.write(beginning)
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                peer.writer.write(data)
+                await peer.writer.drain()
+                sent += len(data)
+        assert sent < 50_000_000
+
+
+async def test_a_head_that_is_too_long_is_refused_by_name_and_one_of_headers_as_allowed_is_not(bundle_root: Path):
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        header = b"a: " + b"b" * 997 + b"\r\n"
+        peer.writer.write(request(head=(header * 30).decode()) * 9)  # 270 kB of which nothing is too long
+        assert {(await peer.answer())[0] for _ in range(9)} == {200}
+        begun = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+        peer.writer.write(begun + header * 30 + b"\r\n" + begun)
+        assert (await peer.answer())[0] == 200
+        for _ in range(5):
+            peer.writer.write(header * 10)
+            await peer.writer.drain()
+            await asyncio.sleep(0.05)
+        status, _, content = await peer.answer()
+        assert status == 431 and b"more than 32768 bytes" in content
+        assert counted(server, "ok") == 9
