@@ -13,7 +13,7 @@ import numpy as np
 from edge_server.access import caller_name
 from edge_server.grpc_messages import abort, checked, parser, peer, serialize
 from edge_server.oip.in_order import in_order
-from edge_server.oip.model import InferRequest, Wish, to_version
+from edge_server.oip.model import InferRequest, Wish, check_once, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
 from edge_server.oip.unserved import METHODS, check_tensor, refusal
@@ -178,6 +178,7 @@ def _read(request: pb.ModelInferRequest) -> InferRequest:
             fix="send all tensors raw, or none",
         )
     inputs: dict[str, np.ndarray] = {}
+    check_once("input", [tensor.name for tensor in request.inputs])
     for place, tensor in enumerate(request.inputs):
         shape = list(tensor.shape)
         check_tensor("input", tensor.name, _parameters(tensor.parameters))

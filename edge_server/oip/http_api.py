@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from edge_server.http_body import parse_json, read_body, told_when_gone
-from edge_server.oip.model import InferRequest, Wish, to_version
+from edge_server.oip.model import InferRequest, Wish, check_once, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
 from edge_server.oip.unserved import check_tensor, extension_of, refusal
@@ -123,8 +123,9 @@ def _read(request: Request, body: bytes, name: str, version: str) -> InferReques
             f"{HEADER_LENGTH} is {length[:40]!r}", allowed=f"0 to {len(body)}, the body's length", fix="correct it"
         )
     header, rest = _object(body[: int(length)]), memoryview(body)[int(length) :]
-    inputs = {}
-    for tensor in _objects(header, "inputs"):
+    inputs, tensors = {}, _objects(header, "inputs")
+    check_once("input", [_field(tensor, "name", str) for tensor in tensors])
+    for tensor in tensors:
         name_of, datatype, shape = (_field(tensor, *one) for one in (("name", str), ("datatype", str), ("shape", list)))
         check_tensor("input", name_of, _parameters(tensor))
         size = _parameters(tensor).get("binary_data_size")

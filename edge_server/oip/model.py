@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,6 +196,7 @@ def _wanted(request: InferRequest, served: ServedCodec) -> tuple[tuple[str, ...]
     by_output = _tasks_by_output(served)
     names = [tensor.name for tensor in outputs_of(served)]
     tasks, top_k = [], 1
+    check_once("output", [wish.name for wish in request.wishes])
     for wish in request.wishes or [Wish(name) for name in names]:
         if wish.name not in names:
             raise _unknown("output", wish.name, names)
@@ -292,6 +294,13 @@ def _encoder_hash(text: Any) -> bytes:
         raise InvalidRequest(
             f"encoder_hash is {str(text)[:40]!r}", allowed="hexadecimal digits", fix="send the first 8 bytes in hex"
         ) from error
+
+
+def check_once(kind: str, names: Iterable[str]) -> None:
+    """InvalidRequest: a name is given twice. A short request could ask for the same output thousands of times."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InvalidRequest(f"{kind} {name[:40]!r} is given {count} times", allowed="once", fix="give each name once")
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> InvalidRequest:

@@ -22,9 +22,11 @@ HUGE = 10**400
         ({"parameters": {"timeout": HUGE}}, "timeout is '1000"),
         ({"inputs": [BITSTREAM | {"shape": [10**4000] * 8}]}, "input 'bitstream' has the shape [1000"),
         ({"inputs": [BITSTREAM | {"datatype": "FP32", "data": [HUGE] * 8}]}, "too large to convert to float"),
+        ({"outputs": [{"name": "probabilities"}] * 2000}, "output 'probabilities' is given 2000 times; allowed: once"),
+        ({"inputs": [BITSTREAM, BITSTREAM]}, "input 'bitstream' is given 2 times; allowed: once"),
     ],
 )
-async def test_numbers_too_large_are_refused_and_counted(bundle_root: Path, request_: dict[str, Any], told: str):
+async def test_what_is_too_large_or_given_twice_is_refused_and_counted(bundle_root: Path, request_: dict[str, Any], told: str):
     async with running(bundle_root) as (server, at):
         async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
             answer = await client.post("/v2/models/toy/infer", json={"inputs": [BITSTREAM]} | request_)

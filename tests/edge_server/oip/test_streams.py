@@ -113,6 +113,17 @@ async def test_a_message_that_cannot_be_read_has_an_answer(bundle_root: Path):
         assert refused == 2
 
 
+async def test_a_name_that_is_given_twice_is_refused(bundle_root: Path):
+    outputs, inputs = request(), request()
+    for _ in range(2000):
+        outputs.outputs.add(name="probabilities")
+    inputs.inputs.add(name="bitstream", datatype="UINT8", shape=[1, 8])
+    inputs.raw_input_contents.append(bytes(8))
+    async with running(bundle_root) as (_, at), streams(at["grpc"]) as open_stream:
+        answers = [answer.error_message async for answer in open_stream(iter([outputs, inputs]))]
+    assert "output 'probabilities' is given 2000 times" in answers[0] and "input 'bitstream' is given 2 times" in answers[1]
+
+
 async def test_what_ends_the_requests_is_raised_behind_their_answers():
     async def requests() -> AsyncIterator[int]:
         yield 1
