@@ -15,6 +15,7 @@ from prometheus_client import disable_created_metrics
 from edge_server.log_format import set_up_logs
 from edge_server.server import EdgeServer
 from edge_server.settings import load_settings
+from edge_server.sockets import raise_open_files
 from semantic_codec.errors import WeaklinkError
 
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(argv)
         set_up_logs(settings.log_format, settings.log_level)
+        raise_open_files()
         disable_created_metrics()  # a second series per counter, of no use to a PromQL rate
         uvloop.run(EdgeServer(settings).run(_announce))
     except WeaklinkError as error:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 
+from edge_server.connection_limit import ConnectionLimit
 from edge_server.grpc_messages import PEER
 from edge_server.http2.connection import Http2Connection
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata, refuse_protocol
@@ -37,7 +38,7 @@ class GrpcDoor:
 
     ``admit(method, metadata)`` raises a WeaklinkError for a call that may not be made; it may set context variables,
     which hold for the whole of a hot call. For the others grpcio's interceptors set them anew. ``patience_s``: for a peer
-    that says nothing, or not enough. ``turns``: in which connections are read.
+    that says nothing, or not enough. ``turns``: in which connections are read; ``limit``: how many there may be.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class GrpcDoor:
         admit: Callable[[str, Metadata], None] = lambda method, metadata: None,
         patience_s: float = 30.0,
         turns: Turns | None = None,
+        limit: ConnectionLimit | None = None,
     ):
-        self._turns = turns or Turns()
+        self._turns, self._limit = turns or Turns(), limit
         self._hot, self._upstream, self._admit, self._patience_s = hot, upstream, admit, patience_s
         self._connections: set[Http2Connection] = set()
         self._server: asyncio.Server | None = None
@@ -59,7 +61,7 @@ class GrpcDoor:
         self._channel = grpc.aio.insecure_channel(self._upstream, CHANNEL_OPTIONS)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Http2Connection(
-                self._open_stream, CallHead.of, self._connections, self._patience_s, self._turns
+                self._open_stream, CallHead.of, self._connections, self._patience_s, self._turns, limit=self._limit
             ),
             sock=sock,
             ssl=tls,
@@ -97,7 +99,7 @@ class GrpcDoor:
             contextvars.copy_context().run(self._serve, self._hot.get(head.path, self._relay), stream, head)
 
     def _relay(self, stream: Stream, head: CallHead) -> None:
-        Relay(stream, head, self._channel)
+        Relay(stream, head, self._channel, HARD_LIMIT)
 
     def _serve(self, serve: Open, stream: Stream, head: CallHead) -> None:
         try:
@@ -111,8 +113,8 @@ class GrpcDoor:
 class Relay(GrpcCall):
     """A call of any kind, passed on message by message, both ways."""
 
-    def __init__(self, stream: Stream, head: CallHead, channel: grpc.aio.Channel):
-        super().__init__(stream, head, HARD_LIMIT)
+    def __init__(self, stream: Stream, head: CallHead, channel: grpc.aio.Channel, largest: int):
+        super().__init__(stream, head, largest)
         self._changed = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._pass_on(channel))
 

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from edge_server.access import Access, GrpcAccess, HttpAccess, HttpCallers
 from edge_server.admission import Admission
 from edge_server.bundle_control import BundleControl
+from edge_server.connection_limit import ConnectionLimit
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
 from edge_server.exposure import check_exposure, lets_clients_load
@@ -51,7 +52,7 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import SERVICE, EdgeService
 from edge_server.settings import Settings
-from edge_server.sockets import Addresses, bind, join
+from edge_server.sockets import Addresses, bind, join, most_connections
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.stream_limit import StreamLimit
@@ -192,6 +193,7 @@ class EdgeServer:
         )
         inference.connect(self._scheduler)
         self._turns = Turns(lambda: self._scheduler.room)
+        self._connections = ConnectionLimit(min(settings.connection_limit, most_connections()), settings.address_limit)
         self._keys = None if settings.keys is None else Keyring(settings.keys)
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._access = None if tokens is None else Access(tokens, self.metrics)
@@ -318,7 +320,7 @@ class EdgeServer:
         sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
         admit = self._admit(self._access and self._access.admit_grpc, enter_grpc)
-        self._grpc_door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns)
+        self._grpc_door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns, self._connections)
         await self._grpc_door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(self._grpc_door.close)
         return join(settings.host, sock.getsockname()[1])
@@ -374,9 +376,10 @@ class EdgeServer:
         settings = self._settings
         sock = bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
         app = HttpTraceContext(self._app) if self._observers else self._app
+        hot = {("POST", "/v1/infer"): self._http_infer}
         config = uvicorn.Config(
             HttpAccess(app, self._http_callers),
-            http=partial(TimedHttp, settings.client_timeout_s, self._turns, {("POST", "/v1/infer"): self._http_infer}),
+            http=partial(TimedHttp, settings.client_timeout_s, self._turns, self._connections, hot),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait; above: RESOURCE_EXHAUSTED")
     stream_window: int = Field(256, ge=1, le=65536, description="unanswered requests of one stream before it is paused")
     stream_limit: int = Field(256, ge=1, le=65536, description="streams of one token, or of one address without tokens")
+    connection_limit: int = Field(
+        16_384, ge=1, le=1_000_000, description="gRPC and HTTP connections that may be open; above: closed at once"
+    )
+    address_limit: int = Field(
+        4096, ge=1, le=1_000_000, description="of these, connections of one address, or of one /64 of IPv6"
+    )
     device_in_flight: int = Field(
         512, ge=1, le=1_000_000, description="unanswered requests of one device; above: RESOURCE_EXHAUSTED"
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import socket
 from dataclasses import asdict, dataclass
 
 from semantic_codec.errors import AlreadyExists
+
+OTHER_FILES = 384
+"""That are not connections of gRPC or HTTP: 256 serial lines, engines, bundles."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,19 @@ def bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.soc
         raise _busy(name, host, port, error) from error
     sock.setblocking(False)
     return sock
+
+
+def raise_open_files() -> None:
+    """As many files, and so connections, as this process may have at all: shells and service managers begin with 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower bound of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_connections() -> int:
+    """What the limit of open files leaves for them: where it is reached, nobody is accepted any more."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(soft - OTHER_FILES, soft // 2)
 
 
 def join(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from edge_server.connection_limit import ConnectionLimit
 from edge_server.http_body import ON_GONE, Headers, refusal
 from edge_server.http_infer import HotCall, Respond, Scope
 from edge_server.turns import Turns
@@ -32,7 +33,7 @@ class TimedHttp(HttpToolsProtocol):
     """Closes a connection whose next request, head and body, is not whole ``timeout_s`` seconds after the connection was
     made or the request began. Between two requests uvicorn's keep-alive limit holds.
 
-    What is received waits for its turn; but whoever looks at health or metrics is answered at once. ``hot``: what serves a
+    ``limit``: how many connections there may be. What is received waits for its turn; but whoever looks at health or metrics is answered at once. ``hot``: what serves a
     method and path without the ASGI application, and so without a task: what is asked is queued by the time that the next
     connection's turn comes, and there is no more room than there is.
     """
@@ -41,11 +42,12 @@ class TimedHttp(HttpToolsProtocol):
         self,
         timeout_s: float,
         turns: Turns,
+        limit: ConnectionLimit,
         hot: Mapping[tuple[str, str], Callable[[Scope, Respond], HotCall]],
         **arguments,
     ):
         super().__init__(**arguments)
-        self._timeout_s, self._turns, self._hot = timeout_s, turns, hot
+        self._timeout_s, self._turns, self._limit, self._hot = timeout_s, turns, limit, hot
         self._unread = b""
         self._reading = False
         self._held = 0  # bytes that the parser was given since a request began or its body grew
@@ -57,6 +59,7 @@ class TimedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._start()
+        self._limit.enter(self, transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._unread and data.startswith(_NOT_WORK):
@@ -147,6 +150,7 @@ class TimedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._turns.leave(self)
+        self._limit.leave(self)
         self._stop()
         super().connection_lost(exc)
         if self._call is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import hpack
 
+from edge_server.connection_limit import ConnectionLimit
 from edge_server.http2.allowance import Allowance
 from edge_server.http2.frames import (
     ACK,
@@ -56,7 +57,8 @@ class Http2Connection(asyncio.Protocol):
     """``open_stream(stream, parse(headers))`` is called for each request and sets ``stream.receiver``.
 
     A peer that completes no frame for ``patience_s`` seconds is asked for a sign of life, and is gone if it gives none
-    for as long again. ``connections``: those that are open. ``turns``: in which what is received is read.
+    for as long again. ``connections``: those that are open; ``limit``: how many there may be. ``turns``: in which what is
+    received is read.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Http2Connection(asyncio.Protocol):
         patience_s: float,
         turns: Turns,
         clock: Callable[[], float] = time.monotonic,
+        limit: ConnectionLimit | None = None,
     ):
         self._open_stream, self._connections, self._patience_s = open_stream, connections, patience_s
-        self._turns = turns
+        self._turns, self._limit = turns, limit or ConnectionLimit()
         self.allowance = Allowance(clock)
         self._reader = HeaderReader(parse, self.allowance.spend)
         self._streams: dict[int, Stream] = {}
@@ -89,6 +92,7 @@ class Http2Connection(asyncio.Protocol):
         self._transport, self._loop = transport, asyncio.get_running_loop()
         self.outgoing = Outgoing(transport, self.forget)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self._closing = not self._limit.enter(self, transport)
         self._connections.add(self)
         self._timer = self._loop.call_later(self._patience_s, self._look)
         settings = ((MAX_CONCURRENT_STREAMS, MOST_STREAMS), (MAX_HEADER_LIST_SIZE, LARGEST_BLOCK))
@@ -99,6 +103,7 @@ class Http2Connection(asyncio.Protocol):
         self._closing = True
         self._timer.cancel()
         self._connections.discard(self)
+        self._limit.leave(self)
         self._turns.leave(self)
         for stream in list(self._streams.values()):
             self.forget(stream).cancelled()
