@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 
+from edge_server.access import allowed_on_grpc
 from edge_server.connection_limit import ConnectionLimit
 from edge_server.grpc_messages import PEER
 from edge_server.http2.connection import Http2Connection
@@ -28,6 +29,8 @@ from edge_server.turns import Turns
 from semantic_codec.errors import InvalidRequest, WeaklinkError
 
 BACKLOG = 1024
+OPEN_LIMIT = 4096
+"""Bytes of a message to a method that anybody may call: nobody knows who keeps it half sent."""
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
 log = logging.getLogger(__name__)
 Open = Callable[[Stream, CallHead], None]
@@ -99,7 +102,7 @@ class GrpcDoor:
             contextvars.copy_context().run(self._serve, self._hot.get(head.path, self._relay), stream, head)
 
     def _relay(self, stream: Stream, head: CallHead) -> None:
-        Relay(stream, head, self._channel, HARD_LIMIT)
+        Relay(stream, head, self._channel, HARD_LIMIT if allowed_on_grpc(head.path) else OPEN_LIMIT)
 
     def _serve(self, serve: Open, stream: Stream, head: CallHead) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import uvicorn
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +31,7 @@ from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grouping import Grouping
 from edge_server.grpc_door import GrpcDoor
+from edge_server.health_service import HealthService
 from edge_server.heap import settle_heap
 from edge_server.http_api import AdminApi
 from edge_server.http_infer import HttpInfer
@@ -306,8 +307,8 @@ class EdgeServer:
         )
         self._service.register(server)
         self._open_inference.register(server)
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health = HealthService(self._streams, settings.max_message_bytes)
+        self._health.register(server)
         described = (SERVICE, OPEN_INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(described, server)
         # A folder that only this user may enter: callers come through the door, which is where they are checked.
