@@ -71,6 +71,8 @@ class CallHead:
         elif name == "grpc-encoding":
             self.encoding = value
         elif name[:1] != ":" and name[:5] != "grpc-" and name not in _OWN:
+            if name == "-bin":  # a binary header without a name, which grpcio would take amiss
+                raise ValueError(name)
             binary = name.endswith("-bin")
             self.metadata.append((name, base64.b64decode(value + "=" * (-len(value) % 4)) if binary else value))
 

@@ -175,6 +175,7 @@ async def test_a_bomb_is_not_inflated(tmp_path: Path):
         CALL + [("bad name", "1")],
         CALL + [("x", "new\nline")],
         CALL + [("x-bin", "é")],
+        CALL + [("-bin", "AAAA")],
         CALL + [("grpc-timeout", "-1S")],
     ],
     ids=lambda headers: str(headers[-1]),
