@@ -47,7 +47,8 @@ class Certificates(WatchedFile[Mapping[str, ssl.SSLContext]]):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([protocol])
-        context.load_cert_chain(certificate, key)
+        # Without a password OpenSSL would ask for one, on the terminal that the server was started from, and wait.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
         if client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(client_ca)

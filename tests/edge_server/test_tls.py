@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from edge_server.tls import Certificates
 from semantic_codec.errors import ConfigError
+from tests.conftest import ROOT
 from tests.edge_server.conftest import running, sample, until
 from tests.edge_server.test_tokens import request, status
 from weaklink.v1 import edge_pb2_grpc
@@ -174,3 +180,33 @@ def test_files_that_cannot_be_used(authority: Authority, devices: Authority, dam
         key.chmod(0o644)
     with pytest.raises(ConfigError, match="fix: "):
         Certificates(certificate, key, None)
+
+
+_ON_A_TERMINAL = """
+import os, sys
+from pathlib import Path
+from edge_server.tls import Certificates
+from semantic_codec.errors import ConfigError
+os.open(os.ttyname(0), os.O_RDWR)  # the first that a session opens is its terminal
+try:
+    Certificates(Path(sys.argv[1]), Path(sys.argv[2]), None)
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(authority: Authority):
+    certificate, key = authority.files
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-c", _ON_A_TERMINAL, str(certificate), str(key)]
+        told = subprocess.run(
+            command, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True, timeout=60, text=True, check=True, cwd=ROOT
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "the key without a password" in told.stdout
