@@ -7,6 +7,7 @@ The caller goes with the request in a context variable, so that whatever door a 
 from __future__ import annotations
 
 import base64
+import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -129,33 +130,47 @@ class GrpcAccess(grpc.aio.ServerInterceptor):
 
 class HttpCallers:
     """Whoever may call over HTTP: with ``access`` whom it lets in, and nobody on behalf of another site's web page, for which
-    a browser would send the password, or the certificate, that it has for this one."""
+    a browser would send the password, or the certificate, that it has for this one.
 
-    def __init__(self, metrics: Metrics, access: Access | None):
-        self._metrics, self._access = metrics, access
+    ``names``: what pages may call this server, beside its addresses; None: anything. Where nobody is asked who they are, a
+    page could come from a name of its own that it has had lead here (DNS rebinding).
+    """
+
+    def __init__(self, metrics: Metrics, access: Access | None, names: Collection[str] | None = None):
+        self._metrics, self._access, self._names = metrics, access, names
 
     def admit(self, scope: Mapping[str, Any]) -> None:
         """Unauthenticated; PermissionDenied."""
-        if scope["method"] not in _READING:
-            self._check_page(scope["headers"])
+        reading = scope["method"] in _READING
+        if self._names is not None or not reading:
+            self._check_page(scope["headers"], reading)
         if self._access is not None:
             self._access.admit_http(scope)
 
-    def _check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _check_page(self, headers: Iterable[tuple[bytes, bytes]], reading: bool) -> None:
         origin = host = b""
         for name, value in headers:
             if name == b"origin":  # which browsers add to all but GET and HEAD
                 origin = value
             elif name == b"host":
                 host = value
-        if origin and origin.partition(b"://")[2] != host:
-            error = PermissionDenied(
+        if origin and not reading and origin.partition(b"://")[2] != host:
+            self._refuse(
                 f"a web page of {origin[:80].decode('latin-1')!r} asks",
                 allowed="programs, and pages of this server",
                 fix="ask from a program, or from a server of your own",
             )
-            self._metrics.count(self._metrics.requests, "http", "unknown", error_label(error))
-            raise error
+        if self._names is not None and (origin or reading) and not is_own(host, self._names):
+            self._refuse(
+                f"the host is {host[:80].decode('latin-1')!r}",
+                allowed=f"an address, {' or '.join(sorted(self._names))}, where no tokens are asked for",
+                fix="use the address, start the server with this name as --host, or with --tokens",
+            )
+
+    def _refuse(self, problem: str, allowed: str, fix: str) -> None:
+        error = PermissionDenied(problem, allowed=allowed, fix=fix)
+        self._metrics.count(self._metrics.requests, "http", "unknown", error_label(error))
+        raise error
 
 
 class HttpAccess:
@@ -172,6 +187,19 @@ class HttpAccess:
                 await _refuse(scope["path"], error, send)
                 return
         await self._app(scope, receive, send)
+
+
+def is_own(host: bytes, names: Collection[str]) -> bool:
+    """Whether a Host header is of an address, or one of these names; or there is none, which browsers always send."""
+    text = host.decode("latin-1").lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    if not name or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _refuse(path: str, error: WeaklinkError, send) -> None:

@@ -58,6 +58,14 @@ def lets_clients_load(settings: Settings) -> bool:
     return settings.tokens is not None or is_loopback(settings.host)
 
 
+def own_names(settings: Settings) -> frozenset[str] | None:
+    """What web pages may call a server on loopback that asks nobody who they are. None: anything, since it asks for tokens,
+    has a certificate that only its own names fit, or is open to a network that has its own names for it."""
+    if settings.tokens is not None or settings.tls_certificate is not None or not is_loopback(settings.host):
+        return None
+    return frozenset(("localhost", settings.host.lower()))
+
+
 def is_loopback(host: str) -> bool:
     """Whether no address of this name is reached from other machines; True where it has none at all, which the ports
     will say better."""

@@ -26,7 +26,7 @@ from edge_server.bundle_control import BundleControl
 from edge_server.connection_limit import ConnectionLimit
 from edge_server.devices import DeviceTable
 from edge_server.engine import Engine
-from edge_server.exposure import check_exposure, lets_clients_load
+from edge_server.exposure import check_exposure, lets_clients_load, own_names
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grouping import Grouping
@@ -241,7 +241,7 @@ class EdgeServer:
         self._udp = UdpDoor(self._gateway, datagrams, reading, admission, self._turns, clock)
         self._serial = SerialDoor(self._gateway, lines, reading, client_timeout_s=settings.client_timeout_s)
         status = Status(repository, devices, self.metrics.registry, self._is_ready, settings.silent_s, clock)
-        self._http_callers = HttpCallers(self.metrics, self._access)
+        self._http_callers = HttpCallers(self.metrics, self._access, own_names(settings))
         admit = self._admit(self._http_callers.admit, enter_http)
         self._http_infer = HttpInfer(inference, settings.max_message_bytes, admit)
         self._app = AdminApi(

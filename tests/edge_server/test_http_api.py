@@ -209,3 +209,26 @@ async def test_no_page_of_another_site_has_a_browser_change_anything(bundle_root
         assert sample(server, "weaklink_requests_total", **counted) == len(pages)
         assert (await client.get("/v1/codecs", headers={"origin": pages[0]})).json()["codecs"]
         assert (await client.post("/v1/infer", json=body(), headers={"origin": f"http://{at['http']}"})).status_code == 200
+
+
+async def test_no_page_comes_from_a_name_that_leads_here(bundle_root: Path):
+    """DNS rebinding: to the browser the page is of this server, whose name is the attacker's."""
+    foreign = {"host": "evil.example:8080", "origin": "http://evil.example:8080"}
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        for answer in (
+            await client.post("/v1/infer", json=body(), headers=foreign),
+            await client.post("/v2/repository/models/toy/unload", headers=foreign),
+            await client.get("/v1/codecs", headers={"host": foreign["host"]}),
+        ):
+            assert answer.status_code == 403 and "evil.example:8080" in answer.text and "--host" in answer.text
+        refused = {"transport": "http", "codec": "unknown", "outcome": "permission_denied"}
+        assert sample(server, "weaklink_requests_total", **refused) == 3
+        for host in ("localhost", "LOCALHOST:1", "127.0.0.1:1", "[::1]:1", "192.0.2.1"):
+            own = {"host": host, "origin": f"http://{host}"}
+            assert (await client.post("/v1/infer", json=body(), headers=own)).status_code == 200
+            assert (await client.get("/v1/codecs", headers={"host": host})).status_code == 200
+        assert (await client.post("/v1/infer", json=body(), headers={"host": "edge"})).status_code == 200, "no browser"
+    async with running(bundle_root, host="localhost", insecure=True) as (_, at), http(at["http"]) as client:
+        assert (await client.get("/v1/codecs", headers={"host": "localhost:9"})).status_code == 200
+    async with running(bundle_root, host="0.0.0.0", insecure=True) as (_, at), http(at["http"]) as client:
+        assert (await client.get("/v1/codecs", headers={"host": "edge.example"})).status_code == 200, "the network's name for it"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.edge_server.conftest import running
 
-REQUEST = b"GET /openapi.json HTTP/1.1\r\nhost: edge\r\n\r\n"
+REQUEST = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
 MANY = 1000
 """More answers than the buffers of a connection take."""
 

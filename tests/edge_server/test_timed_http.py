@@ -68,7 +68,7 @@ async def test_requests_behind_each_other_are_answered_in_their_order(bundle_roo
     count = 300  # that all come at once: each is still a request of its own
     async with running(bundle_root) as (server, at), connected(at) as peer:
         sent = [json.dumps(body(request_id=str(number))).encode() for number in range(count)]
-        scrape = b"GET /healthz HTTP/1.1\r\nhost: edge\r\n\r\n"
+        scrape = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
         peer.writer.write(b"".join(map(request, sent)) + scrape + request(b"{"))
         answers = [await peer.answer() for _ in range(count + 2)]
         assert [json.loads(content)["request_id"] for _, _, content in answers[:count]] == list(map(str, range(count)))
