@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from edge_server.connection_limit import ConnectionLimit
@@ -90,7 +91,7 @@ class TimedHttp(HttpToolsProtocol):
         for place in range(0, len(data), _PIECE):
             piece = data[place : place + _PIECE]
             self._held += len(piece)
-            super().data_received(piece)
+            self._feed(piece)
             if self._held > LONGEST_HEAD:
                 self._refuse_head()
             if self.transport.is_closing():
@@ -105,6 +106,28 @@ class TimedHttp(HttpToolsProtocol):
             call.look(cycle.body, not cycle.more_body)
             if self._call is not None and cycle is self.cycle and cycle.more_body:
                 self.flow.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn's, but that who offers another protocol is answered in this one (RFC 9110, 7.8)."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as offer:
+            if self._should_upgrade():
+                # The parser takes a body for the other protocol's: it reads the request anew, without the offer.
+                self._feed(self._without_upgrade() + data[offer.args[0] :])
+
+    def _should_upgrade(self) -> bool:
+        """Of a request that is read anew, nothing is to be served the first time."""
+        return any(name == b"upgrade" for name, _ in self.headers)
+
+    def _without_upgrade(self) -> bytes:
+        version = self.scope["http_version"].encode()
+        lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         serve = self._hot.get((cycle.scope["method"], cycle.scope["path"]))

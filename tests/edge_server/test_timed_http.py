@@ -105,6 +105,25 @@ async def test_who_waits_to_be_told_to_go_on_is_told(bundle_root: Path):
         assert (await peer.answer())[0] == 200
 
 
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+async def test_an_offer_of_another_protocol_is_ignored(bundle_root: Path, caplog: pytest.LogCaptureFixture, offer: str):
+    upgrade = f"connection: keep-alive, upgrade\r\nupgrade: {offer}\r\n"
+    scrape = f"GET /healthz HTTP/1.1\r\nhost: localhost\r\n{upgrade}\r\n".encode()
+    chunked = b"POST /v1/infer HTTP/1.1\r\nhost: localhost\r\n" + upgrade.encode() + b"transfer-encoding: chunked\r\n\r\n"
+    content = json.dumps(body()).encode()
+    async with running(bundle_root) as (server, at), connected(at) as peer:
+        caplog.clear()
+        whole, data = request(head=upgrade), request(head=upgrade)
+        peer.writer.write(whole + scrape + chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) + scrape)
+        for place in range(0, len(data), 7):
+            peer.writer.write(data[place : place + 7])
+            await asyncio.sleep(0)
+        assert [(await peer.answer())[0] for _ in range(5)] == [200] * 5
+        assert counted(server, "ok") == 3 and not caplog.messages
+        peer.writer.write(b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n" + upgrade.encode() + b"\r\n")
+        assert (await peer.answer())[0] >= 400
+
+
 async def test_a_connection_ends_behind_the_answer_where_its_peer_says_so(bundle_root: Path):
     async with running(bundle_root) as (_, at):
         for data in (request(version="1.0"), request(head="connection: close\r\n")):
