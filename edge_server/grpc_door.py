@@ -42,6 +42,7 @@ class GrpcDoor:
     ``admit(method, metadata)`` raises a WeaklinkError for a call that may not be made; it may set context variables,
     which hold for the whole of a hot call. For the others grpcio's interceptors set them anew. ``patience_s``: for a peer
     that says nothing, or not enough. ``turns``: in which connections are read; ``limit``: how many there may be.
+    ``refused(error)``: is told of hot calls that end for their headers, and so have nobody else to count them.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class GrpcDoor:
         patience_s: float = 30.0,
         turns: Turns | None = None,
         limit: ConnectionLimit | None = None,
+        refused: Callable[[WeaklinkError], object] = lambda error: None,
     ):
-        self._turns, self._limit = turns or Turns(), limit
+        self._turns, self._limit, self._refused = turns or Turns(), limit, refused
         self._hot, self._upstream, self._admit, self._patience_s = hot, upstream, admit, patience_s
         self._connections: set[Http2Connection] = set()
         self._server: asyncio.Server | None = None
@@ -97,6 +99,8 @@ class GrpcDoor:
         elif head.problem:
             problem = InvalidRequest(head.problem, allowed="the headers of gRPC", fix="use a gRPC client")
             GrpcCall(stream, head, 0).refuse(problem)
+            if head.path in self._hot:
+                self._refused(problem)
         else:
             # A context of its own: whose call this is must not be taken for the next one's.
             contextvars.copy_context().run(self._serve, self._hot.get(head.path, self._relay), stream, head)

@@ -117,8 +117,12 @@ class InferCalls:
         jobs = [self._inference.submit(to_call(request, TRANSPORT, deadline), done) for request in alone]
         return under_way + [job for job in jobs if job.error is None]
 
-    def refuse(self, error: WeaklinkError, done: Callable[[Job], None]) -> Job:
+    def refuse(self, error: WeaklinkError, done: Callable[[Job], None] = lambda job: None) -> Job:
         return self._inference.submit(Call(TRANSPORT, b""), done, refusal=error)
+
+    def gone(self) -> None:
+        """A caller went away before its one message was whole."""
+        self._inference.gone(TRANSPORT)
 
 
 class UnaryInfer(GrpcCall):
@@ -129,7 +133,7 @@ class UnaryInfer(GrpcCall):
         self._calls = calls
         self._deadline = calls.deadline(head)
         self._context = contextvars.copy_context()
-        self._asked = False
+        self._asked = False  # or ended, and so not to be asked any more
         self._job: Job | None = None
         calls.enter(self)
 
@@ -154,7 +158,13 @@ class UnaryInfer(GrpcCall):
     def cancelled(self) -> None:
         if self._job is not None:
             self._job.abandon(self._calls.clock())
+        elif not self._asked:
+            self._calls.gone()
         self._calls.leave(self)
+
+    def end(self, status: grpc.StatusCode, message: str = "", metadata: Metadata = ()) -> None:
+        self._asked = True
+        super().end(status, message, metadata)
 
     def _done(self, job: Job) -> None:
         self._calls.leave(self)
@@ -221,7 +231,7 @@ class StreamInfer(GrpcCall):
                 self.end(grpc.StatusCode.OK)
 
     def refuse(self, error: WeaklinkError) -> None:
-        self._calls.refuse(error, lambda job: None)
+        self._calls.refuse(error)
         self._end_with(error)
 
     def cancelled(self) -> None:

@@ -101,9 +101,9 @@ class Inference:
         ]
         return [part for part in parts if self._put(part)]
 
-    def gone(self, transport: str) -> None:
-        """A caller went away before its request was whole."""
-        self._metrics.count(self._metrics.requests, transport, "unknown", CANCELLED)
+    def gone(self, transport: str, codec: str = "unknown", images: int = 1) -> None:
+        """A caller went away before its request was whole, or ``images`` of one were not looked at since another was refused."""
+        self._metrics.count(self._metrics.requests, transport, codec, CANCELLED, by=images)
 
     def abandon(self, job: Job) -> None:
         """Nobody waits for it any more."""

@@ -321,7 +321,9 @@ class EdgeServer:
         sock = bind("grpc", settings.host, settings.grpc_port, socket.SOCK_STREAM)
         hot = {f"/{SERVICE}/Infer": self._calls.unary, f"/{SERVICE}/InferStream": self._calls.stream}
         admit = self._admit(self._access and self._access.admit_grpc, enter_grpc)
-        self._grpc_door = GrpcDoor(hot, upstream, admit, settings.client_timeout_s, self._turns, self._connections)
+        self._grpc_door = GrpcDoor(
+            hot, upstream, admit, settings.client_timeout_s, self._turns, self._connections, self._calls.refuse
+        )
         await self._grpc_door.open(sock, None if self._certificates is None else self._certificates.context(GRPC))
         self._closers.push_async_callback(self._grpc_door.close)
         return join(settings.host, sock.getsockname()[1])

@@ -187,6 +187,8 @@ class OpenInference:
             for call in calls:
                 jobs.append(self._inference.submit(call, done))
                 if jobs[-1].error is not None:
+                    if unasked := len(calls) - len(jobs):
+                        self._inference.gone(call.transport, call.codec, unasked)
                     break
             error = await answered
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import struct
 import threading
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from edge_server.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
+from edge_server.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame
 from edge_server.http2.headers import write_headers
 from edge_server.service import SERVICE
 from semantic_codec.bundle import Bundle
@@ -243,6 +244,43 @@ async def test_a_call_that_breaks_off_is_refused_and_counted(bundle_root: Path, 
         write.close()
         counted = {"transport": "grpc", "codec": "unknown", "outcome": "invalid_request"}
         assert sample(server, "weaklink_requests_total", **counted) == 1
+
+
+@pytest.mark.parametrize("method", ["Infer", "InferStream"])
+async def test_a_call_whose_headers_are_wrong_is_counted(bundle_root: Path, method: str):
+    head = [(":method", "POST"), (":path", f"/{SERVICE}/{method}"), ("content-type", "application/grpc")]
+    wrong = [head + [("grpc-timeout", "-1S")], head + [("x-bin", "\xff")], [(":method", "GET"), *head[1:]]]
+    other = [(":method", "GET"), (":path", f"/{SERVICE}/ListCodecs"), head[2]]
+    async with running(bundle_root) as (server, at):
+        read, write = await asyncio.open_connection(*at["grpc"].split(":"))
+        write.write(PREFACE + frame(SETTINGS, 0, 0, b""))
+        for place, headers in enumerate([*wrong, other]):
+            write.write(frame(HEADERS, END_HEADERS | END_STREAM, 2 * place + 1, write_headers(headers)))
+            async with asyncio.timeout(30):
+                await read.readuntil(b"grpc-status\x013")  # INVALID_ARGUMENT
+        write.close()
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "invalid_request"}
+        assert sample(server, "weaklink_requests_total", **counted) == len(wrong)
+
+
+async def test_a_call_that_is_given_up_before_its_message_is_whole_is_counted(bundle_root: Path):
+    head = [(":method", "POST"), (":path", f"/{SERVICE}/Infer"), ("content-type", "application/grpc")]
+    whole = request().SerializeToString()
+    async with running(bundle_root) as (server, at):
+        ended = lambda outcome, codec: sample(  # noqa: E731
+            server, "weaklink_requests_total", transport="grpc", codec=codec, outcome=outcome
+        )
+        _, write = await asyncio.open_connection(*at["grpc"].split(":"))
+        write.write(PREFACE + frame(SETTINGS, 0, 0, b""))
+        for number in (1, 3, 5):
+            write.write(frame(HEADERS, END_HEADERS, number, write_headers(head)))
+        write.write(frame(DATA, 0, 1, b"\0\0\0\0\x09half") + frame(RST_STREAM, 0, 1, bytes(4)))
+        await until(lambda: ended("cancelled", "unknown") == 1)
+        write.write(frame(DATA, END_STREAM, 5, struct.pack(">BI", 0, len(whole)) + whole))
+        await until(lambda: ended("ok", "toy") == 1)
+        write.close()
+        await until(lambda: ended("cancelled", "unknown") == 2)
+    assert ended("ok", "toy") == 1 and ended("cancelled", "unknown") == 2 and ended("cancelled", "toy") == 0
 
 
 async def test_a_call_that_has_not_said_what_it_wants_does_not_hold_up_the_end(bundle_root: Path):

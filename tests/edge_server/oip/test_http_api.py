@@ -8,10 +8,23 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.edge_server.conftest import running, sample
+from tests.edge_server.conftest import running, sample, until
 
 BITSTREAM = {"name": "bitstream", "datatype": "UINT8", "shape": [1, 8], "data": list(range(8))}
 HUGE = 10**400
+
+
+async def test_images_behind_a_refused_one_are_counted(bundle_root: Path):
+    tensor = {"name": "bitstream", "datatype": "BYTES", "shape": [4], "data": ["x" * 8, "x", "x" * 8, "x" * 8]}
+    async with running(bundle_root) as (server, at):
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            answer = await client.post("/v2/models/toy/infer", json={"inputs": [tensor]})
+        assert answer.status_code == 400 and "bitstream has 1 bytes" in answer.json()["error"]
+        outcomes = {"invalid_request": 1, "cancelled": 3}
+        labels = {"transport": "oip-http", "codec": "toy"}
+        await until(
+            lambda: outcomes == {name: sample(server, "weaklink_requests_total", outcome=name, **labels) for name in outcomes}
+        )
 
 
 @pytest.mark.parametrize(
