@@ -29,6 +29,7 @@ from edge_server.turns import Turns
 from semantic_codec.errors import InvalidRequest, WeaklinkError
 
 BACKLOG = 1024
+LONGEST_TIMEOUT_S = 365 * 86400.0
 OPEN_LIMIT = 4096
 """Bytes of a message to a method that anybody may call: nobody knows who keeps it half sent."""
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
@@ -135,7 +136,9 @@ class Relay(GrpcCall):
         """One message that came with the end is not passed on as a stream: where a refusal comes while grpcio still
         writes one, its client tells INTERNAL in place of the refusal."""
         metadata = [one for one in self.head.metadata if one[0] != PEER] + [(PEER, self.stream.connection.peer)]
-        path, options = self.head.path, {"timeout": self.head.timeout_s, "metadata": metadata}
+        # gRPC takes a deadline beyond its clock's range for one that has passed.
+        timeout_s = None if self.head.timeout_s is None else min(self.head.timeout_s, LONGEST_TIMEOUT_S)
+        path, options = self.head.path, {"timeout": timeout_s, "metadata": metadata}
         requests = self._requests()
         first = await anext(requests, None)
         if first is not None and self.read_all and not self._held:

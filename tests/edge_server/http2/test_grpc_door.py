@@ -188,6 +188,16 @@ async def test_headers_that_no_grpc_client_sends(tmp_path: Path, headers):
         write.close()
 
 
+async def test_a_deadline_in_centuries_has_not_passed(tmp_path: Path):
+    headers = [CALL[0], (":path", "/test.Echo/Cold"), CALL[2], ("grpc-timeout", "99999999H")]
+    async with door(tmp_path) as (address, _), asyncio.timeout(PATIENCE_S):
+        read, write = await asyncio.open_connection(*address.split(":"))
+        write.write(PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, write_headers(headers)))
+        write.write(frame(0, 1, 1, b"\0\0\0\0\1x"))
+        await read.readuntil(b"grpc-status\x010")
+        write.close()
+
+
 async def test_metadata_passes_both_ways(tmp_path: Path):
     async with client(tmp_path) as channel:
         call = channel.stream_stream("/test.Echo/Cold")(iter([b"x"]), metadata=[("mine", "yours"), ("some-bin", b"\x01")])
