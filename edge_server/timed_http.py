@@ -34,7 +34,9 @@ class TimedHttp(HttpToolsProtocol):
     """Closes a connection whose next request, head and body, is not whole ``timeout_s`` seconds after the connection was
     made or the request began. Between two requests uvicorn's keep-alive limit holds.
 
-    ``limit``: how many connections there may be. What is received waits for its turn; but whoever looks at health or metrics is answered at once. ``hot``: what serves a
+    ``limit``: how many connections there may be.
+
+    What is received waits for its turn; but whoever looks at health or metrics is answered at once. ``hot``: what serves a
     method and path without the ASGI application, and so without a task: what is asked is queued by the time that the next
     connection's turn comes, and there is no more room than there is.
     """
