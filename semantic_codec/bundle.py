@@ -33,7 +33,7 @@ MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.s
 REFERENCE = "encoder.safetensors"
 MEASURED = ("ber", "level", "accuracy_percent")
 TEMPERATURES = 0.01, 100.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a folder's name, and part of a URL
+_NAME = re.compile(r"[^\W_][^/\\\x00-\x1f\x7f]*")  # it is a folder's, too
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "codec_id": int, "family": str, "tasks": list, "height": int, "width": int,
     "symbols": int, "bits_per_symbol": int, "levels": list, "ber_min": (int, float), "ber_max": (int, float),
@@ -174,7 +174,7 @@ def first_wrong(values: Mapping[str, Any]) -> tuple[str, str] | None:
     low, high, blind_ber = values["ber_min"], values["ber_max"], values["blind_ber"]
     ascending = all(type(symbols) is int and symbols >= 1 for symbols in levels) and levels == sorted(set(levels))
     for holds, problem, allowed in (
-        (_NAME.fullmatch(name), f"name is {name!r}", "A-Z a-z 0-9 . _ -, a letter or digit first"),
+        (_NAME.fullmatch(name), f"name is {name!r}", "a letter or digit, and behind it no slash, backslash or control character"),
         (0 <= codec_id <= 63, f"codec_id is {codec_id}", "0 to 63"),
         (version >= 1, f"version is {version}", "1 or more"),
         (1 <= len(levels) <= 16, f"there are {len(levels)} levels", "1 to 16"),

@@ -73,7 +73,7 @@ def test_an_unknown_name_lists_what_there_is():
         ({"ber_max": 0.7}, "BER range is 0.0 to 0.7"),
         ({"blind_ber": 0}, "blind_ber is 0"),
         ({"name": 5}, "name is 5"),
-        ({"name": "../digits"}, "name is '../digits'; allowed: A-Z a-z 0-9"),
+        ({"name": "../digits"}, "name is '../digits'; allowed: a letter or digit"),
         ({"files": {}}, "files are"),
         ({"accuracy": [5]}, "accuracy has the row 5; allowed: objects whose ber, level, accuracy_percent are numbers from 0"),
         ({"accuracy": [{"ber": "0.1"}]}, "accuracy has the row {'ber': '0.1'}"),
