@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.codes import CLASSES, CODES, frame_error
-from benchmarks.rivals.fec import READINGS, SYSTEMATIC, Received, receive, residual_ber
+from benchmarks.rivals.fec import DECIDED, READINGS, SYSTEMATIC, Received, receive, residual_ber
 from edge_server.engine import CHUNK, CodecEngine
 from edge_server.runtimes import DEFAULT_RUNTIME
 from semantic_codec.bitstream import posterior_mean, unpack_bits
@@ -92,13 +92,15 @@ class Contest:
         return (1 - error) * clean + error * hurt, 1 - error
 
     def tried(self, rival: Rival, condition: Condition) -> Tried:
-        """Every reading of every word of the first draw. What no word is trusted as is read by its systematic bits."""
+        """Every reading of every word of the first draw. Bits that are certain are read as decided: another reading could be
+        better by luck alone. What no word is trusted as is read by its systematic bits."""
         received = next(self._received(rival, condition))
         right = {name: self.right(reading.soft, reading.ber) for name, reading in received.readings.items()}
         best, count = [], 0
         for trust in range(CLASSES):
             rows = received.trust == trust
-            found = {name: int(right[name][rows].sum()) for name in READINGS if name in right}
+            names = [DECIDED] if received.certain[rows].any() else [name for name in READINGS if name in right]
+            found = {name: int(right[name][rows].sum()) for name in names}
             best.append(max(found, key=found.get) if rows.any() else SYSTEMATIC)
             count += found[best[-1]]
         return Tried(tuple(best), count / self.images)

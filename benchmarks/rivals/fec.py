@@ -39,10 +39,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Received:
-    """``readings`` by name, of all words each; ``trust`` int (N,) and ``decoded`` bool (N,), whether the decided bits are right."""
+    """``readings`` by name, of all words each; ``trust`` int (N,); ``certain`` bool (N,), where the decided bits are told as
+    error-free; ``decoded`` bool (N,), where they are."""
 
     readings: dict[str, Reading]
     trust: np.ndarray
+    certain: np.ndarray
     decoded: np.ndarray
 
     def read(self, names: Sequence[str]) -> Reading:
@@ -83,10 +85,11 @@ def receive(code, info: np.ndarray, flips: np.ndarray, erased: np.ndarray, ber: 
     told = np.full(len(info), ber, np.float32)
     readings = {SYSTEMATIC: Reading(posterior_mean(arrived[:, code.places], told, erased[:, code.places] | ~sent), told)}
     if residual is None:
-        return Received(readings, np.zeros(len(info), np.int64), np.zeros(len(info), bool))
+        nothing = np.zeros(len(info), bool)
+        return Received(readings, nothing.astype(np.int64), nothing, nothing)
     decoded = code.decode(arrived, erased, ber)
     wrong = residual[decoded.trust].clip(0, 0.5).astype(np.float32)
     readings[DECIDED] = Reading(posterior_mean(decoded.info, wrong), wrong)
     if decoded.means is not None:
         readings[MEANS] = Reading(decoded.means, (1 - np.abs(decoded.means).mean(axis=1)) / 2)
-    return Received(readings, decoded.trust, (decoded.info == info).all(axis=1))
+    return Received(readings, decoded.trust, wrong == 0, (decoded.info == info).all(axis=1))

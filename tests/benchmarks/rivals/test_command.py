@@ -91,6 +91,11 @@ def test_words_are_read_in_the_way_that_gives_most_right_answers(contest):
     assert contest.rival(rival, condition, tried.readings)[0][0].mean() == pytest.approx(tried.accuracy)
 
 
+def test_words_that_are_certain_are_read_as_decided(contest):
+    tried = contest.tried(Rival("convolutional-k7", 2, 8), Condition("bsc", 1e-3))
+    assert set(tried.readings) == {"decided", "systematic"} and tried.accuracy == contest.ours(2, Condition("bsc")).mean()
+
+
 def test_the_bound_lies_between_the_clean_level_and_the_damaged_one(contest):
     condition = Condition("bsc", 0.1)
     right, decoded = contest.bound(Rival("normal-approximation", 4, 8), condition)
