@@ -131,7 +131,7 @@ class CodeRows:
                 "info_bytes": chosen["info_bytes"], "chosen": f"{chosen['family']}, {chosen['variant']}",
             }  # fmt: skip
 
-        among = {"among": [row["key"] for row in coded]} if all("key" in row for row in coded) else {}
+        among = {"among": [row.get("key") for row in coded]}  # none of a row that is not measured
         self._store.row(self._parameters(GENIE, f"best rate in {size} B", size, condition) | among, measure)
 
     @cached_property
