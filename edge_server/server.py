@@ -17,7 +17,6 @@ from typing import Any
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from edge_server.access import Access, GrpcAccess, HttpAccess, HttpCallers
@@ -46,6 +45,7 @@ from edge_server.oip.grpc_api import SERVICE as OPEN_INFERENCE
 from edge_server.oip.grpc_api import OpenInferenceGrpc
 from edge_server.oip.http_api import OpenInferenceHttp
 from edge_server.oip.service import OpenInference
+from edge_server.reflection_service import ReflectionService
 from edge_server.replay import ReplayWindows
 from edge_server.repository import load_repository
 from edge_server.request_log import RequestLog
@@ -309,8 +309,8 @@ class EdgeServer:
         self._open_inference.register(server)
         self._health = HealthService(self._streams, settings.max_message_bytes)
         self._health.register(server)
-        described = (SERVICE, OPEN_INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(described, server)
+        described = (SERVICE, OPEN_INFERENCE, health.SERVICE_NAME)
+        ReflectionService(described, self._streams, settings.max_message_bytes).register(server)
         # A folder that only this user may enter: callers come through the door, which is where they are checked.
         folder = self._closers.enter_context(tempfile.TemporaryDirectory(prefix="weaklink-"))
         upstream = f"unix:{folder}/grpc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -108,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as refusal:
+        if refusal.errno in (errno.ENOSPC, errno.EDQUOT) and refusal.filename is None:  # writes name no path
+            return fail(f"{refusal.strerror}, so not all was written; fix: free some space, or write to another disk")
         # About a path it is most likely the user's; anything else (a socket, say) is a defect of the verb's own.
         if refusal.filename is None:
             raise

@@ -204,7 +204,7 @@ def _too_large(size: int, limit: int) -> TooLarge:
     return TooLarge(
         f"the message has {size} bytes",
         allowed=f"up to {limit}",
-        fix="send one image per message, or raise --max-message-bytes",
+        fix="send one image per message",
     )
 
 

@@ -15,7 +15,6 @@ import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edge_server.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame
 from edge_server.http2.headers import write_headers
@@ -395,7 +394,7 @@ async def test_codecs_are_listed_with_the_refused_ones(tmp_path: Path, bundle: B
         assert (await refused(stub.GetCodec(edge_pb2.GetCodecRequest(codec="worse")))).code().name == "NOT_FOUND"
 
 
-async def test_health_and_reflection(bundle_root: Path):
+async def test_health(bundle_root: Path):
     async with running(bundle_root) as (_, at), grpc.aio.insecure_channel(at["grpc"]) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", SERVICE):
@@ -403,8 +402,3 @@ async def test_health_and_reflection(bundle_root: Path):
             assert checked.status == health_pb2.HealthCheckResponse.SERVING
         error = await refused(health.Check(health_pb2.HealthCheckRequest(service="none")))
         assert error.code().name == "NOT_FOUND"
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        )
-        names = [each.name async for reply in reflection for each in reply.list_services_response.service]
-        assert {SERVICE, "grpc.health.v1.Health"} <= set(names)

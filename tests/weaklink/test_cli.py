@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import types
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,13 @@ def test_a_refusal_is_one_line_and_status_2(door, capsys):
     door.main = refuse
     assert cli.main(["probe"]) == 2
     assert capsys.readouterr().err == "error: level 9; allowed: 0, 1, 2; fix: leave it out\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line_and_status_2(door, capsys):
+    door.main = lambda argv: Path("/dev/full").write_text("rows")
+    assert cli.main(["probe"]) == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device, so not all was written; fix: free ")
 
 
 def test_a_path_that_cannot_be_used_is_one_line_and_status_2(door, capsys, tmp_path):
