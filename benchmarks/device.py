@@ -31,7 +31,7 @@ TOOLS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "make", "qemu-system-arm")
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench device", description=__doc__)
-    parser.add_argument("codecs", nargs="*", default=["digits", "cifar10"], metavar="CODEC", help="bundles by name or folder")
+    parser.add_argument("codecs", nargs="*", default=["digits", "cifar10", "cifar100"], metavar="CODEC", help="bundles by name or folder")
     parser.add_argument("--board", choices=sorted(MACHINES), action="append", help="default: all")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     arguments = parser.parse_args(argv)

@@ -27,6 +27,7 @@ from benchmarks.rivals.plot import plot_codes
 from benchmarks.rivals.store import Store, read_rows, refuse_fewer
 from benchmarks.rivals.tables import markdown
 from benchmarks.rivals.targets import verdicts
+from codec_training.config import load_config
 from codec_training.datasets import load_dataset
 from codec_training.evaluate import DRAWS
 from semantic_codec.bundle import Recording, find_bundle, load_recording
@@ -35,9 +36,9 @@ from semantic_codec.errors import ConfigError
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench rivals", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundles", nargs="+", default=["cifar10"], metavar="BUNDLE", help="with a recording (default: cifar10); rows of others stay as they are in the file")
+    parser.add_argument("--bundles", nargs="+", default=["cifar10", "cifar100"], metavar="BUNDLE", help="with a recording (default: cifar10 cifar100); rows of others stay as they are in the file")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="of weaklink train (default: runs)")
-    parser.add_argument("--pictures", metavar="NAME", help="the training whose DIR/NAME/teacher classifies pictures, DIR/NAME/receiver fine-tuned (default: the bundle's)")
+    parser.add_argument("--pictures", nargs="+", default=[], metavar="NAME", help="trainings whose DIR/NAME/teacher classifies pictures of their data set, DIR/NAME/receiver fine-tuned (default: the bundle's)")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--images", type=int, default=0, help="the first so many of the test split (default: all)")
     parser.add_argument("--validation-images", type=int, default=VALIDATION_IMAGES, help="on which the genie chooses, at most (default: %(default)s)")
@@ -94,7 +95,9 @@ def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
     shared = {key: value for key, value in base.items() if key not in ("bundle_version", "bundle_files", "validation_images")}
     ours = contest.ours(bundle.manifest.levels[-1].payload_bytes, Condition("bsc"))
     classes = len(bundle.manifest.tasks[0].classes)
-    measure_pictures(store, shared, test, arguments.runs / (arguments.pictures or bundle.manifest.name), classes, 100 * float(ours.mean()))
+    trainings = {config.dataset: config.name for config in (load_config(name).codec for name in arguments.pictures)}
+    run = arguments.runs / trainings.get(base["dataset"], bundle.manifest.name)
+    measure_pictures(store, shared, test, run, classes, 100 * float(ours.mean()))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,19 @@ def test_a_run_on_few_images_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     assert json.loads(path.read_text())["rows"] == first
 
 
+def test_pictures_go_to_the_network_of_their_data_set(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command.CodeRows, "measure", lambda *_: None)
+    monkeypatch.setattr(Contest, "ours", lambda *_: np.ones((1, 60)))
+    monkeypatch.setattr(command, "measure_pictures", lambda store, base, test, run, *_: asked.append(run))
+    arguments = ["--bundles", "digits", "--images", "60", "--runs", str(tmp_path), "--pictures"]
+    monkeypatch.setattr(command, "verdicts", lambda rows: [])
+    monkeypatch.setattr(command, "markdown", lambda rows, found: "")
+    for trainings in (["digits_only_8", "cifar10_three_levels"], ["cifar10_three_levels"]):
+        assert command.main([*arguments, *trainings]) == 0
+    assert asked == [tmp_path / "digits_only_8", tmp_path / "digits"]
+
+
 def test_rows_of_bundles_that_are_not_named_stay(tmp_path, monkeypatch, capsys):
     path = tmp_path / "rivals.json"
     others = [{"key": "0", "bundle": "elsewhere", "images": 60, "draws": 1}, {"bundle": "elsewhere", "verdict": "one"}]
