@@ -113,7 +113,8 @@ class EdgeServer:
             self._assemble()
             # Closed in the opposite order: readiness and metrics can be read until the last answer has gone out.
             http = await self._open_http()
-            serial, udp = await self._open_serial(), await self._open_udp()
+            serial = await self._open_raw("serial", self._serial, socket.SOCK_STREAM, self._settings.serial_port)
+            udp = await self._open_raw("udp", self._udp, socket.SOCK_DGRAM, self._settings.udp_port)
             addresses = Addresses(http=http, serial=serial, udp=udp, grpc=await self._open_grpc())
         except BaseException:
             await self._closers.aclose()
@@ -340,23 +341,14 @@ class EdgeServer:
 
         return admit
 
-    async def _open_udp(self) -> str | None:
-        settings = self._settings
-        if settings.udp_port is None:
+    async def _open_raw(self, name: str, door: UdpDoor | SerialDoor, kind: socket.SocketKind, port: int | None) -> str | None:
+        """A door for raw frames; None: not asked for."""
+        if port is None:
             return None
-        sock = bind("udp", settings.host, settings.udp_port, socket.SOCK_DGRAM)
-        await self._udp.open(sock)
-        self._closers.callback(self._udp.close)
-        return join(settings.host, sock.getsockname()[1])
-
-    async def _open_serial(self) -> str | None:
-        settings = self._settings
-        if settings.serial_port is None:
-            return None
-        sock = bind("serial", settings.host, settings.serial_port, socket.SOCK_STREAM)
-        await self._serial.open(sock)
-        self._closers.callback(self._serial.close)
-        return join(settings.host, sock.getsockname()[1])
+        sock = bind(name, self._settings.host, port, kind)
+        await door.open(sock)
+        self._closers.callback(door.close)
+        return join(self._settings.host, sock.getsockname()[1])
 
     async def _keep(self) -> None:
         """Follow the files that may be replaced and bring the replay window to the disk, until cancelled; what fails is
