@@ -4,8 +4,7 @@
     bundles   so many codecs loaded; asked of one of them, and of all by turns: each codec of a batch is a pass of its own
     queue     far more is asked at once than may wait, for so many seconds: the rest stays with its sender or is refused
 
-All over streams, `digits` or copies of it. Processor time per request depends little on what else the machine does;
-requests/s do.
+All over streams, `digits` or copies of it. Devices and bundles are measured by turns, and the medians count.
 """
 
 from __future__ import annotations
@@ -18,7 +17,10 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import clients
@@ -50,12 +52,16 @@ def requests(codecs: Sequence[str], devices: int) -> Iterator[bytes]:
         yield edge_pb2.InferRequest(bitstream=payload, codec=codec, device=device, ber_estimate=BER).SerializeToString()
 
 
-def measure(server: Server, messages: Sequence[Iterator[bytes]], width: int, warm_up: int, seconds: float) -> dict[str, Any]:
-    """Columns of a row: a stream for each of ``messages``, ``width`` unanswered on each; first at least so many requests
-    that do not count, so that the server has seen everything that is to grow."""
-    process, answered = server.process.pid, 0
-    while not answered or answered < warm_up:
+def warm_up(server: Server, messages: Sequence[Iterator[bytes]], width: int, least: int = 1) -> None:
+    """At least so many requests that do not count, so that the server has seen everything that is to grow."""
+    answered = 0
+    while answered < least:
         answered += len(_ask(server, messages, width, WARM_UP_S).latencies_s)
+
+
+def measure(server: Server, messages: Sequence[Iterator[bytes]], width: int, seconds: float) -> dict[str, Any]:
+    """Columns of a row: a stream for each of ``messages``, ``width`` unanswered on each."""
+    process = server.process.pid
     done, busy, used, started = outcomes(server), busy_s(), cpu_s(process), time.monotonic()
     load = _ask(server, messages, width, seconds)
     wall, used, busy = time.monotonic() - started, cpu_s(process) - used, busy_s() - busy
@@ -105,27 +111,51 @@ def copies(folder: Path, count: int) -> list[str]:
     return names
 
 
-def measure_devices(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Point:
+    """Work that has grown to ``count``: requests by turns of ``codecs`` and ``devices``."""
+
+    grows: str
+    count: int
+    server: Server
+    codecs: Sequence[str]
+    devices: int = 1
+
+    def warm_up(self) -> None:
+        warm_up(self.server, [requests(self.codecs, self.devices)], UNANSWERED, 2 * self.devices)
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        return measure(self.server, [requests(self.codecs, self.devices)], UNANSWERED, seconds)
+
+
+def grown(options: argparse.Namespace, folder: Path, servers: ExitStack) -> Iterator[Point]:
+    """Each of a server of its own, which ``servers`` stops: those that are not asked take nothing but memory."""
+
+    def start(*arguments: Any, **settings: Any) -> Server:
+        server = start_weaklink(*arguments, 1, 1, folder / "log", **settings)
+        servers.callback(server.stop)
+        return server
+
     for count in options.devices:
-        server = start_weaklink([find_bundle(CODEC)], 1, 1, folder / "log", device_limit=max(options.devices))
-        try:
-            row = measure(server, [requests([CODEC], count)], UNANSWERED, 2 * count, options.seconds)
-            yield {"grows": "devices", "count": count} | row
-        finally:
-            server.stop()
-
-
-def measure_bundles(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+        yield Point("devices", count, start([find_bundle(CODEC)], device_limit=max(options.devices)), [CODEC], count)
     for count in options.bundles:
         root = folder / f"of-{count}"
         names = copies(root, count)
-        server = start_weaklink([], 1, 1, folder / "log", bundles=root)
-        try:
-            for grows, asked in (("bundles, one asked", names[:1]), ("bundles, all asked", names)):
-                row = measure(server, [requests(asked, 1)], UNANSWERED, 1, options.seconds)
-                yield {"grows": grows, "count": count} | row
-        finally:
-            server.stop()
+        server = start([], bundles=root)
+        yield Point("bundles, one asked", count, server, names[:1])
+        yield Point("bundles, all asked", count, server, names)
+
+
+def measure_in_turns(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Medians over turns of all points: a machine that slows down for a minute does so for all of them."""
+    with ExitStack() as servers:
+        points = list(grown(options, folder, servers))
+        for point in points:
+            point.warm_up()
+        turns = [[point.measure(options.seconds) for point in points] for _ in range(options.turns)]
+    for point, rows in zip(points, zip(*turns), strict=True):
+        medians = {name: median(row[name] for row in rows) for name in rows[0]}
+        yield {"grows": point.grows, "count": point.count} | medians
 
 
 def measure_queue(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
@@ -133,7 +163,8 @@ def measure_queue(options: argparse.Namespace, folder: Path) -> Iterator[dict[st
     try:
         for seconds in options.queue_s:
             streams = [requests([CODEC], 1) for _ in range(16)]
-            row = measure(server, streams, 256, 1, seconds)
+            warm_up(server, streams, 256)
+            row = measure(server, streams, 256, seconds)
             yield {"grows": "seconds of a full queue", "count": seconds} | row
     finally:
         server.stop()
@@ -153,20 +184,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--devices", nargs="+", type=int, default=list(DEVICES), help="default: %(default)s")
     parser.add_argument("--bundles", nargs="+", type=int, default=list(BUNDLES), help="at most 63 (default: %(default)s)")
     parser.add_argument("--queue-s", nargs="+", type=float, default=list(QUEUE_S), help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each of the other rows (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn of the other rows (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="of the other rows, whose medians count (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
-    if min(options.devices) < 1 or not all(1 <= count <= 63 for count in options.bundles) or options.seconds <= 0:
+    if min(*options.devices, options.turns) < 1 or not all(1 <= count <= 63 for count in options.bundles) or options.seconds <= 0:
         raise ConfigError(
-            f"devices {options.devices}, bundles {options.bundles}, seconds {options.seconds}",
-            allowed="at least 1 device, 1 to 63 bundles, seconds above 0",
+            f"devices {options.devices}, bundles {options.bundles}, seconds {options.seconds}, turns {options.turns}",
+            allowed="at least 1 device and turn, 1 to 63 bundles, seconds above 0",
             fix="change what is outside",
         )
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             row
-            for part in (measure_devices, measure_bundles, measure_queue)
+            for part in (measure_in_turns, measure_queue)
             for row in part(options, Path(folder))
         ]
     print_table(rows)

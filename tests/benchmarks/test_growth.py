@@ -12,7 +12,7 @@ from semantic_codec.errors import ConfigError
 def test_the_table(tmp_path: Path):
     file, page = tmp_path / "growth.json", tmp_path / "page.md"
     page.write_text("before\n<!-- growth -->\n<!-- end of growth -->\nafter\n")
-    small = ["--devices", "3", "--bundles", "2", "--queue-s", "0.5", "--seconds", "0.5"]
+    small = ["--devices", "3", "--bundles", "2", "--queue-s", "0.5", "--seconds", "0.5", "--turns", "2"]
     assert main([*small, "--json", str(file), "--docs", str(page)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["grows"], row["count"]) for row in rows] == [
