@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
+from edge_server.access import caller_name
+from edge_server.stream_limit import StreamLimit
+from semantic_codec.errors import InvalidRequest, LimitReached, TooLarge, WeaklinkError
 
 PEER = "weaklink-peer"
 """Metadata of calls that the gRPC port passes on: the address of whoever called there."""
@@ -55,3 +58,25 @@ def checked(request: Any) -> Any:
 async def abort(context: grpc.aio.ServicerContext, error: WeaklinkError) -> None:
     """End the call with the error's status."""
     await context.abort(grpc.StatusCode[error.grpc_status], str(error))
+
+
+@asynccontextmanager
+async def counted_stream(
+    streams: StreamLimit,
+    requests: AsyncIterator[Any],
+    context: grpc.aio.ServicerContext,
+    refused: Callable[[WeaklinkError], object] = lambda error: None,
+) -> AsyncIterator[None]:
+    """One of its caller's streams while it lasts. Where they have enough, ``refused`` is told and the call ends."""
+    owner = caller_name() or peer(context)
+    try:
+        streams.enter(owner)
+    except LimitReached as too_many:
+        refused(too_many)
+        # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
+        await anext(aiter(requests), None)
+        await abort(context, too_many)
+    try:
+        yield
+    finally:
+        streams.leave(owner)

@@ -8,10 +8,9 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from edge_server.access import caller_name
-from edge_server.grpc_messages import abort, checked, parser, peer, serialize
+from edge_server.grpc_messages import abort, checked, counted_stream, parser, serialize
 from edge_server.stream_limit import StreamLimit
-from semantic_codec.errors import LimitReached, WeaklinkError
+from semantic_codec.errors import WeaklinkError
 
 
 class ReflectionService(reflection.aio.ReflectionServicer):
@@ -28,20 +27,12 @@ class ReflectionService(reflection.aio.ReflectionServicer):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, handlers),))
 
     async def _answer(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        owner = caller_name() or peer(context)
-        try:
-            self._streams.enter(owner)
-        except LimitReached as too_many:
-            # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
-            await anext(aiter(requests), None)
-            await abort(context, too_many)
-        try:
-            async for response in self.ServerReflectionInfo(_all_checked(requests), context):
-                yield response
-        except WeaklinkError as error:
-            await abort(context, error)
-        finally:
-            self._streams.leave(owner)
+        async with counted_stream(self._streams, requests, context):
+            try:
+                async for response in self.ServerReflectionInfo(_all_checked(requests), context):
+                    yield response
+            except WeaklinkError as error:
+                await abort(context, error)
 
 
 async def _all_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -75,7 +75,8 @@ def by_bytes(axes, rows: list[Row]) -> None:
         points = sorted(points, key=lambda row: row["on_air_bytes"])
         axes.plot(
             [row["on_air_bytes"] for row in points], [row["accuracy_percent"] for row in points], markersize=4, linewidth=1.2, label=label,
-            color={GENIE: "black", BOUND: "navy"}.get(points[0]["family"]), marker="x" if "no errors" in label else "o", linestyle="-" if label.startswith(points[0]["bundle"]) and len(points) > 1 else "none",
+            color={GENIE: "black", BOUND: "navy"}.get(points[0]["family"]), marker="x" if "no errors" in label else "o",
+            linestyle="-" if label.startswith(points[0]["bundle"]) and len(points) > 1 else "none",
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("bytes on the air, header included")

@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
     """All rows of one bundle."""
+    trainings = {config.dataset: config.name for config in (load_config(name).codec for name in arguments.pictures)}
     bundle = find_bundle(name)
     whole = load_recording(bundle)
     count = min(arguments.images or len(whole.labels), len(whole.labels))
@@ -95,7 +96,6 @@ def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
     shared = {key: value for key, value in base.items() if key not in ("bundle_version", "bundle_files", "validation_images")}
     ours = contest.ours(bundle.manifest.levels[-1].payload_bytes, Condition("bsc"))
     classes = len(bundle.manifest.tasks[0].classes)
-    trainings = {config.dataset: config.name for config in (load_config(name).codec for name in arguments.pictures)}
     run = arguments.runs / trainings.get(base["dataset"], bundle.manifest.name)
     measure_pictures(store, shared, test, run, classes, 100 * float(ours.mean()))
 

@@ -19,13 +19,15 @@ STYLES = {"ldpc-5g": "-", "convolutional-k7": "--", GENIE: "-.", BOUND: ":"}
 
 
 def plot_codes(rows: list[Row], path: Path) -> None:
-    """Draw a line of panels for each bundle; BER 0 stands at the left end of the logarithmic axis."""
+    """Draw a line of panels for each bundle; BER 0 stands at the left end of the logarithmic axis. Nothing without measured codes."""
     shown = [row for row in rows if row["channel"] == "bsc" and row.get("interval_percent") is not None]
     sizes: dict[str, list[int]] = {}
     for bundle in dict.fromkeys(row["bundle"] for row in shown):
         coded = (row for row in shown if row["bundle"] == bundle and row["family"] in (*CODES, GENIE, BOUND))
         sizes[bundle] = sorted({row["payload_bytes"] for row in coded})
     sizes = {bundle: those for bundle, those in sizes.items() if those}
+    if not sizes:
+        return
     columns = max(map(len, sizes.values()))
     figure, panels = plt.subplots(len(sizes), columns, figsize=(5.5 * columns, 4.4 * len(sizes)), dpi=150, squeeze=False)
     for line, (bundle, those) in zip(panels, sizes.items(), strict=True):

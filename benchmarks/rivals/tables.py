@@ -33,12 +33,12 @@ def markdown(rows: list[Row], verdicts: list[Row]) -> str:
 
 def device(rows: list[Row]) -> str:
     row = next(row for row in rows if row.get("encoder_bytes"))
-    ram = "" if row["encoder_ram_bytes"] is None else f" and {row['encoder_ram_bytes']:,} B of RAM"
+    ram = f"RAM ({NOT_MEASURED})" if row["encoder_ram_bytes"] is None else f"{row['encoder_ram_bytes']:,} B of RAM"
     images, draws = row["images"], row["draws"]
     widest = max(row["interval_percent"] for row in rows if row.get("interval_percent") is not None)
     return (
         f"{images:,} images, {draws} draws; 95 % intervals are at most +-{widest:.2f} points. Ours and the codec behind FEC take "
-        f"{row['encoder_macs']:,} MACs, {row['encoder_bytes']:,} B of weights and tables{ram} on the device."
+        f"{row['encoder_macs']:,} MACs, {row['encoder_bytes']:,} B of weights and tables and {ram} on the device."
     )
 
 

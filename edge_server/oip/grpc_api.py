@@ -10,15 +10,14 @@ from typing import Any
 import grpc
 import numpy as np
 
-from edge_server.access import caller_name
-from edge_server.grpc_messages import abort, checked, parser, peer, serialize
+from edge_server.grpc_messages import abort, checked, counted_stream, parser, serialize
 from edge_server.oip.in_order import in_order
 from edge_server.oip.model import InferRequest, Wish, check_once, to_version
 from edge_server.oip.service import Answer, OpenInference
 from edge_server.oip.tensors import datatype_of, from_raw, from_values, to_raw, to_values
 from edge_server.oip.unserved import METHODS, check_tensor, refusal
 from edge_server.stream_limit import StreamLimit
-from semantic_codec.errors import InvalidRequest, LimitReached, WeaklinkError
+from semantic_codec.errors import InvalidRequest, WeaklinkError
 from weaklink.oip import open_inference_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -108,20 +107,12 @@ class OpenInferenceGrpc:
         return _response(request, answer)
 
     async def _stream_infer(self, requests, context) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        owner = caller_name() or peer(context)
-        try:
-            self._streams.enter(owner)
-        except LimitReached as too_many:
-            self._service.refuse(TRANSPORT, too_many)
-            # Behind the first message: where a refusal comes while grpcio still writes one, its client tells INTERNAL.
-            await anext(aiter(requests), None)
-            await abort(context, too_many)
-        try:
-            async with contextlib.aclosing(in_order(requests, partial(self._streamed, context), self._window)) as answers:
-                async for answer in answers:
-                    yield answer
-        finally:
-            self._streams.leave(owner)
+        async with (
+            counted_stream(self._streams, requests, context, partial(self._service.refuse, TRANSPORT)),
+            contextlib.aclosing(in_order(requests, partial(self._streamed, context), self._window)) as answers,
+        ):
+            async for answer in answers:
+                yield answer
 
     async def _streamed(self, context, request) -> pb.ModelStreamInferResponse:
         try:
