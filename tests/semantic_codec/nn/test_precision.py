@@ -1,4 +1,4 @@
-"""bfloat16 is used where the processor multiplies it, and there alone."""
+"""bfloat16 is used where the processor multiplies it faster than float32, and there alone."""
 
 import pytest
 import torch
@@ -6,7 +6,13 @@ import torch
 from semantic_codec.nn import precision
 
 
-@pytest.mark.parametrize(("known", "wanted"), [({}, False), ({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)])
+INTEL, AMD = {"avx512_bf16": True, "cpu_name": "Intel Xeon"}, {"avx512_bf16": True, "cpu_name": "AMD EPYC"}
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [({}, False), ({"avx2": True}, False), (INTEL, False), (INTEL | {"amx_bf16": True}, True), (AMD, True), ({"bf16": True}, True)],
+)
 def test_products_are_in_the_precision_that_the_processor_has(monkeypatch, known, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
     layer = torch.nn.Linear(4, 4)
