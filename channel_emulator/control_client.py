@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from semantic_codec.errors import InvalidRequest, Unavailable, WeaklinkError
 
 DEFAULT_CONTROL = "127.0.0.1:8474"
-CHANNEL_HELP = "a channel as NAME:SETTING=VALUE,..., for example bsc:ber=0.01; repeat it for more, in this order"
+CHANNEL_HELP = "a channel as NAME:SETTING=VALUE,..., for example bsc:ber=0.01, or as a JSON object; repeat it for more, in this order"
 
 
 class Refused(WeaklinkError):
@@ -73,7 +73,8 @@ def parse_channel(text: str) -> dict[str, object]:
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
         if not equals:
-            raise InvalidRequest(f"setting {setting!r} has no value", allowed=CHANNEL_HELP, fix=f"write {key}=VALUE")
+            fix = f"write {key}=VALUE; where a value has commas, write JSON: '{{\"channel\": \"{name}\", ...}}'"
+            raise InvalidRequest(f"setting {setting!r} has no value", allowed=CHANNEL_HELP, fix=fix)
         try:
             channel[key] = json.loads(value)
         except ValueError:

@@ -29,7 +29,8 @@ class Fate(NamedTuple):
 
 
 def judge(sent: bytes, arrived: list[Transmission], drop_outcome: str) -> Fate:
-    """Compare what was sent with everything that arrived for it; nothing arrived counts as `drop_outcome`."""
+    """Compare what was sent, a frame or a piece of a serial line, with everything that arrived for it; nothing arrived counts
+    as `drop_outcome`. Bits are wrong where they differ from what would have arrived without a flip."""
     if not arrived:
         return Fate(drop_outcome, 0, 0, 0)
     bits, flipped, damaged = 0, 0, False
@@ -37,19 +38,9 @@ def judge(sent: bytes, arrived: list[Transmission], drop_outcome: str) -> Fate:
         data = transmission.data
         bits += 8 * len(data)
         if data is not sent:
-            errors = bit_errors(sent, data)
-            flipped += errors
-            damaged = damaged or errors > 0 or len(data) != len(sent)
+            flipped += bit_errors(transmission.unflipped, data)
+            damaged = damaged or data != sent
     return Fate("damaged" if damaged else "clean", len(arrived) - 1, bits, flipped)
-
-
-def judge_bytes(sent: bytes, arrived: list[Transmission], flipped: int, drop_outcome: str) -> Fate:
-    """As `judge`, for a piece of a serial line, whose channels may move bytes: `flipped` is what they say they did."""
-    if not arrived:
-        return Fate(drop_outcome, 0, 0, 0)
-    bits = sum(8 * len(transmission.data) for transmission in arrived)
-    clean = len(arrived) == 1 and arrived[0].data == sent
-    return Fate("clean" if clean else "damaged", 0, bits, flipped)
 
 
 @dataclass
@@ -153,15 +144,8 @@ class Link:
             channels, counts = getattr(self.settings, direction), self._channel_counts[direction]
             chain = Chain(channels, self.settings.seed, direction, device.index, counts)
             device.chains[direction] = chain
-        if self.settings.kind == "serial":
-            counts = self._channel_counts[direction]
-            before = sum(count["flipped"] for count in counts)
-            arrived, drop_outcome = chain.carry(data, now)
-            flipped = sum(count["flipped"] for count in counts) - before
-            fate = judge_bytes(data, arrived, flipped, drop_outcome)
-        else:
-            arrived, drop_outcome = chain.carry(data, now)
-            fate = judge(data, arrived, drop_outcome)
+        arrived, drop_outcome = chain.carry(data, now)
+        fate = judge(data, arrived, drop_outcome)
         self.tallies[direction].add(fate)
         device.tallies[direction].add(fate)
         return arrived

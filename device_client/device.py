@@ -98,12 +98,15 @@ class Device:
     ) -> Iterator[tuple[Sample, Delivery]]:
         """Send many with up to `window` under way and at most `rate` per second; yields each as it ends.
 
-        Failures are part of the deliveries: nothing is raised for a lost frame or a refused request.
+        Failures are part of the deliveries: nothing is raised for a lost frame or a refused request. A sample is taken
+        when it can be sent; while `samples` waits for one, answers wait, too.
         """
         under_way: dict[int, Sample] = {}
 
         def requests() -> Iterator[Request]:
             for sample in samples:
+                while self._sequence in under_way:  # it has come round while an early one is still waited for
+                    self._sequence = (self._sequence + 1) % self._sequences
                 request = self.request(sample.content, level, ber_estimate)
                 under_way[request.sequence] = sample
                 yield request

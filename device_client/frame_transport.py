@@ -100,7 +100,11 @@ class FrameTransport(Transport):
         wire = create_wire(key, sequences)
         self.sequence_bits = wire.sequence_bits
         self._clock = clock
-        self._line = self.open_line(address, wire, damage or bytes, timeout_s)
+        try:
+            self._line = self.open_line(address, wire, damage or bytes, timeout_s)
+        except BaseException:
+            wire.close()  # another try must find the sequences' file free
+            raise
 
     @abstractmethod
     def open_line(self, address: str, wire: Wire, damage: Callable[[bytes], bytes], timeout_s: float) -> FrameLine:

@@ -9,6 +9,7 @@ from semantic_codec.errors import ConfigError, Unavailable
 from semantic_codec.keyed import SEQUENCES
 
 BLOCK = 256
+FIX = "give each device a file of its own, in a folder that it may write; never go back to an older copy"
 
 try:
     import fcntl
@@ -37,7 +38,9 @@ class SequenceFile:
         self._next = self._reserved = self._read()
 
     def take(self) -> int:
-        """The next number."""
+        """The next number. ConfigError: the file is closed, and another process may hand out its numbers."""
+        if self._lock is None:
+            raise self._unusable("it is closed", "open it again")
         if self._next >= SEQUENCES:
             raise Unavailable(
                 f"all {SEQUENCES} sequences of {self.path} are used",
@@ -100,9 +103,9 @@ class SequenceFile:
             raise self._unusable(error.strerror) from error
         self._reserved = first_free
 
-    def _unusable(self, reason: str | None) -> ConfigError:
+    def _unusable(self, reason: str | None, fix: str = FIX) -> ConfigError:
         return ConfigError(
             f"the sequence file {self.path} cannot be used: {reason}",
             allowed=f"a file of one process, with a whole number up to {SEQUENCES}",
-            fix="give each device a file of its own, in a folder that it may write; never go back to an older copy",
+            fix=fix,
         )

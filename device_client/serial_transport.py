@@ -5,7 +5,6 @@ TCP loses nothing itself; the line behind it may flip, drop and add bytes, so fr
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from abc import abstractmethod
@@ -125,9 +124,13 @@ class _SocketLine(_SerialLine):
         self.socket.sendall(data)
 
     def _read(self, wait_s: float) -> bytes | None:
-        if not select.select([self.socket], [], [], wait_s)[0]:
+        self.socket.settimeout(wait_s)
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except (BlockingIOError, TimeoutError):
             return None
-        data = self.socket.recv(READ_BYTES)
+        finally:
+            self.socket.settimeout(self.timeout_s)
         if not data:
             raise ConnectionError("it closed the connection")
         return data

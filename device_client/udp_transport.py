@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 
@@ -37,22 +36,24 @@ class _UdpLine(FrameLine):
         return len(frame)
 
     def receive(self, wait_s: float) -> list[tuple[int, Answer | WeaklinkError]]:
-        if not select.select([self.socket], [], [], wait_s)[0]:
-            return []
         heard: list[tuple[int, Answer | WeaklinkError]] = []
+        self.socket.settimeout(wait_s)
         while True:
             try:
                 data = self.socket.recv(LARGEST_REPLY)
-            except BlockingIOError:
-                return heard
+            except (BlockingIOError, TimeoutError):
+                break
             except OSError as error:
                 self._failed(error)
-                return heard
+                break
+            self.socket.setblocking(False)
             reply = self.read(data)
             if reply is None:
                 self.unreadable += 1
             else:
                 heard += self.heard(reply)
+        self.socket.setblocking(False)
+        return heard
 
     def close(self) -> None:
         self.socket.close()

@@ -63,19 +63,22 @@ def exchange(
 
     window: most requests under way. timeout_s: wait for an answer, per transmission. retries: repeats of one request
     after silence (where the line loses messages) or after :class:`Unavailable`, the latter with doubling backoff.
+    A request is taken when it can be sent, and no earlier: a camera's is of then. While `requests` waits, nobody listens.
     """
     source = iter(requests)
-    upcoming = next(source, None)
+    exhausted = False
     flights: dict[int, Flight] = {}
     next_send = clock()
-    while upcoming is not None or flights:
-        now = clock()
-        if upcoming is not None and len(flights) < window and now >= next_send:
-            flights[upcoming.sequence] = Flight(upcoming, now, now + timeout_s, on_air_bytes=line.send(upcoming))
-            upcoming = next(source, None)
-            # A sender that fell behind must not make up for it in one burst.
-            next_send = max(next_send + 1 / rate, now - MOST_BEHIND_S) if rate else now
-        for sequence, heard in line.receive(_pause(flights, upcoming, window, next_send, clock())):
+    while not exhausted or flights:
+        if not exhausted and len(flights) < window and clock() >= next_send:
+            request = next(source, None)
+            exhausted, now = request is None, clock()
+            if request is not None:
+                flights[request.sequence] = Flight(request, now, now + timeout_s, on_air_bytes=line.send(request))
+                # A sender that fell behind must not make up for it in one burst.
+                next_send = max(next_send + 1 / rate, now - MOST_BEHIND_S) if rate else now
+        may_send = not exhausted and len(flights) < window
+        for sequence, heard in line.receive(_pause(flights, next_send if may_send else None, clock())):
             flight = flights.get(sequence)
             if flight is None:
                 continue  # an answer to a request that was given up, or a second answer to a repeated one
@@ -93,10 +96,10 @@ def exchange(
                 yield _end(flight, line.silence(flight.request, flight.attempts), now)
 
 
-def _pause(flights: dict[int, Flight], upcoming: Request | None, window: int, next_send: float, now: float) -> float:
+def _pause(flights: dict[int, Flight], next_send: float | None, now: float) -> float:
     """Seconds until there is something to do other than listening."""
     moments = [flight.due for flight in flights.values()]
-    if upcoming is not None and len(flights) < window:
+    if next_send is not None:
         moments.append(next_send)
     return max(0.0, min(moments) - now) if moments else 0.0
 

@@ -52,12 +52,13 @@ class OpenWire(Wire):
 
 
 class KeyedWire(Wire):
-    """Every transmission, repeats included, takes a sequence of its own."""
+    """Every transmission, repeats included, takes a sequence of its own. A file given by its path is closed with the wire."""
 
     sequence_bits, reply_bytes = KEYED_WIDTHS["sequence"], KEYED_REPLY_BYTES
 
-    def __init__(self, key: DeviceKey, sequences: SequenceFile):
-        self._key, self._sequences = key, sequences
+    def __init__(self, key: DeviceKey, sequences: SequenceFile | str | os.PathLike[str]):
+        self._key, self._opened = key, not isinstance(sequences, SequenceFile)
+        self._sequences = SequenceFile(sequences) if self._opened else sequences
         self.read(_damaged(encode_keyed_reply(Reply(0, 0), 0, key)), 0, [1])
 
     def frame(self, request: Request) -> tuple[int, bytes]:
@@ -69,7 +70,8 @@ class KeyedWire(Wire):
         return read_keyed_reply(data, device, self._key, sequences)
 
     def close(self) -> None:
-        self._sequences.close()
+        if self._opened:
+            self._sequences.close()
 
 
 def create_wire(key: DeviceKey | str | None, sequences: SequenceFile | str | os.PathLike[str] | None) -> Wire:
@@ -83,7 +85,7 @@ def create_wire(key: DeviceKey | str | None, sequences: SequenceFile | str | os.
             fix='pass key="64 hexadecimal digits" and sequences="a file of this device"',
         )
     key = DeviceKey.from_hex(key) if isinstance(key, str) else key
-    return KeyedWire(key, sequences if isinstance(sequences, SequenceFile) else SequenceFile(sequences))
+    return KeyedWire(key, sequences)
 
 
 def _damaged(reply: bytes) -> bytes:

@@ -13,10 +13,18 @@ import numpy as np
 
 @dataclass(slots=True)
 class Transmission:
-    """Bytes on their way. `time` is in seconds on the link's clock: now on entry, that of arrival behind a delay."""
+    """Bytes on their way. `time` is in seconds on the link's clock: now on entry, that of arrival behind a delay.
+
+    `unflipped` is what `data` would be if no bit had been flipped: channels that take bytes out or put some in do so in both.
+    """
 
     data: bytes
     time: float
+    unflipped: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.unflipped is None:
+            self.unflipped = self.data
 
 
 class Channel(ABC):

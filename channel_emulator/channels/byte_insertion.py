@@ -26,13 +26,16 @@ class ByteInsertion(Channel):
         self.probability = checks.number("byte_insertion probability", self.probability, 0.0, 1.0)
 
     def carry(self, transmission: Transmission) -> list[Transmission]:
-        data = np.frombuffer(transmission.data, dtype=np.uint8)
+        length = len(transmission.data)
         # Drawn for every byte, whether it is used or not: how the line is cut into pieces then changes nothing.
-        draws = self.rng.random((len(data), 2))
+        draws = self.rng.random((length, 2))
         places = np.flatnonzero(draws[:, 0] < self.probability)
-        self.counts["bytes"] += len(data)
+        self.counts["bytes"] += length
         self.counts["added"] += len(places)
         if len(places):
             noise = (256 * draws[places, 1]).astype(np.uint8)
-            transmission.data = np.insert(data, places, noise).tobytes()
+            transmission.data, transmission.unflipped = (
+                np.insert(np.frombuffer(data, dtype=np.uint8), places, noise).tobytes()
+                for data in (transmission.data, transmission.unflipped)
+            )
         return [transmission]

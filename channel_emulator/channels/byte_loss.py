@@ -26,11 +26,15 @@ class ByteLoss(Channel):
         self.probability = checks.number("byte_loss probability", self.probability, 0.0, 1.0)
 
     def carry(self, transmission: Transmission) -> list[Transmission]:
-        data = np.frombuffer(transmission.data, dtype=np.uint8)
-        kept = data[self.rng.random(len(data)) >= self.probability]
-        self.counts["bytes"] += len(data)
-        self.counts["lost"] += len(data) - len(kept)
-        if not len(kept):
+        length = len(transmission.data)
+        kept = self.rng.random(length) >= self.probability
+        arriving = int(np.count_nonzero(kept))
+        self.counts["bytes"] += length
+        self.counts["lost"] += length - arriving
+        if arriving == 0:
             return []
-        transmission.data = kept.tobytes()
+        if arriving < length:
+            transmission.data, transmission.unflipped = (
+                np.frombuffer(data, dtype=np.uint8)[kept].tobytes() for data in (transmission.data, transmission.unflipped)
+            )
         return [transmission]

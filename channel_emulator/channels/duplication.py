@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from channel_emulator import checks
@@ -28,5 +28,5 @@ class Duplication(Channel):
         self.counts["frames"] += 1
         if self.rng.random() < self.probability:
             self.counts["duplicated"] += 1
-            return [transmission, Transmission(transmission.data, transmission.time + self.gap_ms / 1e3)]
+            return [transmission, replace(transmission, time=transmission.time + self.gap_ms / 1e3)]
         return [transmission]

@@ -262,3 +262,5 @@ def test_channels_on_the_command_line(text, channel):
 def test_a_setting_without_a_value_is_refused():
     with pytest.raises(InvalidRequest, match="'ber' has no value"):
         parse_channel("bsc:ber")
+    with pytest.raises(InvalidRequest, match="where a value has commas, write JSON"):
+        parse_channel("trace:points=[[0,0.01],[10,0.1]]")

@@ -13,6 +13,7 @@ from device_client import Device, create_transport
 from device_client.__main__ import main
 from device_client.noise import BitFlips
 from device_client.samples import recording_samples
+from device_client.sequences import SequenceFile
 from semantic_codec.errors import ConfigError, DeadlineExceeded, Unavailable
 from tests.semantic_codec.test_key_file import ONE, TWO, secret
 from weaklink.processes import Service
@@ -112,6 +113,21 @@ def test_a_line_that_flips_loses_and_adds_both_ways(mode, keyed_edge, tiny, link
 def test_a_serial_line_that_nobody_offers(tiny):
     with pytest.raises(Unavailable, match="cannot be reached"):
         create_transport("serial", "127.0.0.1:9")
+
+
+@pytest.mark.parametrize(("way", "address"), [("serial", "127.0.0.1:9"), ("udp", "nosuch.invalid:9")])
+def test_an_edge_that_is_not_there_yet_leaves_the_sequences_free(way, address, tmp_path: Path):
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            create_transport(way, address, key=ONE, sequences=tmp_path / "sequence")
+    SequenceFile(tmp_path / "sequence").close()
+
+
+def test_a_file_of_ones_own_outlives_the_transport(tmp_path: Path):
+    sequences = SequenceFile(tmp_path / "sequence")
+    create_transport("udp", "127.0.0.1:9", key=ONE, sequences=sequences).close()
+    assert sequences.take() == 0
+    sequences.close()
 
 
 def test_a_serial_line_is_connected_anew(tiny, images):

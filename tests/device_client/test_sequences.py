@@ -111,6 +111,14 @@ def test_a_system_that_is_no_unix_hands_out_the_same(tmp_path: Path, monkeypatch
         file.close()
 
 
+def test_a_closed_file_hands_out_nothing(tmp_path: Path):
+    file = SequenceFile(tmp_path / "sequence")
+    assert file.take() == 0
+    file.close()
+    with pytest.raises(ConfigError, match="it is closed"):
+        file.take()
+
+
 def test_refused_at_construction(tmp_path: Path):
     with pytest.raises(ConfigError, match="block is 0"):
         SequenceFile(tmp_path / "sequence", 0)

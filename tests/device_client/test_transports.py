@@ -13,8 +13,10 @@ import pytest
 
 from channel_emulator.control_client import call
 from device_client import Device, create_transport
+from device_client.messages import Delivery
 from device_client.noise import BitFlips
 from device_client.samples import recording_samples
+from device_client.transports import Transport
 from edge_server.engine import Engine
 from semantic_codec.bundle import load_recording
 from semantic_codec.errors import (
@@ -212,6 +214,31 @@ def test_a_datagram_that_cannot_be_sent_is_a_lost_one(edge, tiny, failures, retr
         assert isinstance(delivery.error, Unavailable) and os.strerror(errno.EMSGSIZE) in str(delivery.error)
     else:
         assert delivery.answer is not None and delivery.attempts > failures
+
+
+class _OneIsLate(Transport):
+    """Answers everything at once but the first request, which it answers last."""
+
+    sequence_bits, address = 6, "nowhere"
+
+    def infer(self, request):
+        return next(self.stream([request]))
+
+    def stream(self, requests, *, window=32, rate=None):
+        deliveries = (Delivery(request, None, None, 1, 0) for request in requests)
+        first = next(deliveries)
+        yield from deliveries
+        yield first
+
+    def close(self):
+        pass
+
+
+def test_every_sample_ends_though_sequences_come_round_meanwhile(tiny):
+    samples = recording_samples(tiny)[:200]
+    with Device(tiny, _OneIsLate(), first_sequence=5) as device:
+        ended = list(device.stream(samples))
+    assert [sample for sample, _ in ended] == [*samples[1:], samples[0]]
 
 
 def test_a_stray_datagram_is_no_answer(tiny, images):

@@ -111,6 +111,19 @@ def test_the_rate_is_held_on_an_even_beat():
     assert [time for _, time in line.sent_at] == [0.25 * i for i in range(10)]
 
 
+def test_a_request_is_taken_when_it_can_be_sent():
+    line = ScriptedLine([0.01])
+    taken = []
+
+    def requests():
+        for sequence in range(5):
+            taken.append(line.now)
+            yield request(sequence)
+
+    list(exchange(requests(), line, window=4, timeout_s=1.0, retries=0, rate=2.0, clock=line.clock))
+    assert taken == [time for _, time in line.sent_at] == [0.5 * i for i in range(5)]
+
+
 def test_a_late_answer_to_what_was_given_up_is_ignored():
     deliveries = carry(ScriptedLine([1.5, 0.9]), 2, retries=0, window=2)
     assert [(delivery.request.sequence, delivery.answer is None) for delivery in deliveries] == [(1, False), (0, True)]

@@ -18,6 +18,7 @@ class Fitter:
     for row in range(240):
         fitter.add(camera.read_line())
     encoder.bitstream(fitter.image)
+    fitter.restart()
     """
 
     def __init__(self, rows, columns, height, width, rgb565=False, swapped=False):
@@ -26,7 +27,7 @@ class Fitter:
                 "%d x %d is smaller than %d x %d" % (rows, columns, height, width), "a larger frame", "set the camera"
             )
         self._height, self._width, self._rgb565, self._swapped = height, width, rgb565, swapped
-        self._columns = columns
+        self._rows, self._columns = rows, columns
         self._cut_rows = min(rows, max(1, columns * height // width))
         self._cut_columns = min(columns, max(1, rows * width // height))
         self._top, self._left = (rows - self._cut_rows) // 2, (columns - self._cut_columns) // 2
@@ -44,6 +45,8 @@ class Fitter:
         """The next row of the frame: columns x 3 bytes RGB, or columns x 2 bytes RGB565."""
         if len(line) != self._columns * (2 if self._rgb565 else 3):
             raise InvalidRequest("the row has %d bytes" % len(line), "%d pixels" % self._columns, "pass whole rows")
+        if self._row == self._rows:
+            raise InvalidRequest("a row too many", "%d rows a frame" % self._rows, "call restart() before the next frame")
         row = self._row - self._top
         self._row += 1
         if not 0 <= row < self._cut_rows:

@@ -38,3 +38,12 @@ def test_smaller_frames_and_cut_rows_are_refused(board_module):
         fitter_type(8, 8, 16, 8)
     with pytest.raises(errors.InvalidRequest, match="whole rows"):
         fitter_type(8, 8, 4, 4).add(bytes(23))
+
+
+def test_a_second_frame_without_a_restart_is_refused(board_module):
+    fitter_type, errors = board_module("image").Fitter, board_module("errors")
+    fitter = fitter_type(8, 8, 4, 4)
+    for _ in range(8):
+        fitter.add(bytes(24))
+    with pytest.raises(errors.InvalidRequest, match="restart"):
+        fitter.add(bytes(24))
