@@ -10,6 +10,7 @@ same code from the bits on.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from edge_server.runtimes import DEFAULT_RUNTIME, load_network
 from semantic_codec.bitstream import posterior_mean
 from semantic_codec.bundle import Bundle
 from semantic_codec.calibration import Calibration
-from semantic_codec.errors import NotFound
+from semantic_codec.errors import BundleError, NotFound
 
 CHUNK = 1000  # images per pass of an offline evaluation: bounds memory, and is past where larger stops being faster
 
@@ -163,10 +164,18 @@ class CodecEngine:
         ]
 
     def try_out(self) -> None:
-        """One answer, so that whatever a runtime puts off until its first call is done before anybody waits for it."""
+        """One answer, so that whatever a runtime puts off until its first call is done before anybody waits for it.
+        BundleError: it is no number."""
         level = self._manifest.levels[-1].number
         request = EngineRequest(self._manifest.name, 0, level, bytes(self._bytes), self._manifest.blind_ber)
-        self.infer([request])
+        (answer,) = self.infer([request])
+        for task, ((_, confidence), *_) in answer.tasks.items():
+            if not math.isfinite(confidence):
+                raise BundleError(
+                    f"the network's answer to the task {task!r} has a confidence of {confidence}",
+                    allowed="finite weights",
+                    fix="train it again: it has diverged",
+                )
 
     def soften(self, bits: np.ndarray, level: np.ndarray, ber: np.ndarray, erased: np.ndarray | None) -> np.ndarray:
         """Posterior means, float32 (B, n_bits), 0 where erased or beyond the level."""

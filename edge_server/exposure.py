@@ -71,6 +71,6 @@ def is_loopback(host: str) -> bool:
     will say better."""
     try:
         found = socket.getaddrinfo(host, None)
-    except OSError:
+    except (OSError, UnicodeError):
         return True
     return all(ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found)

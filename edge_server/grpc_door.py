@@ -23,6 +23,7 @@ from edge_server.connection_limit import ConnectionLimit
 from edge_server.grpc_messages import PEER
 from edge_server.http2.connection import Http2Connection
 from edge_server.http2.grpc_call import CallHead, GrpcCall, Metadata, refuse_protocol
+from edge_server.http2.headers import LARGEST_BLOCK
 from edge_server.http2.stream import Stream
 from edge_server.infer_calls import HARD_LIMIT
 from edge_server.turns import Turns
@@ -33,6 +34,13 @@ LONGEST_TIMEOUT_S = 365 * 86400.0
 OPEN_LIMIT = 4096
 """Bytes of a message to a method that anybody may call: nobody knows who keeps it half sent."""
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
+UPSTREAM_OPTIONS = (
+    ("grpc.max_receive_message_length", HARD_LIMIT),
+    # This door's limit is the lower one; grpcio's own refuses by chance from 8 KB on.
+    ("grpc.max_metadata_size", 2 * LARGEST_BLOCK),
+    ("grpc.absolute_max_metadata_size", 2 * LARGEST_BLOCK),
+)
+"""Of the server behind."""
 log = logging.getLogger(__name__)
 Open = Callable[[Stream, CallHead], None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
-from edge_server.engine_process import LENGTH, as_error, pack, pack_batch, pack_bundle, receive, unpack_answers
+from edge_server.engine_process import LENGTH, STOP_SIGNALS, as_error, pack, pack_batch, pack_bundle, receive, unpack_answers
 from semantic_codec.bundle import Bundle
 from semantic_codec.errors import Unavailable, WeaklinkError
 
@@ -82,11 +83,16 @@ class EngineLane:
         return self._process.pid
 
     def add(self, bundle: Bundle, *revision: int) -> None:
-        """As :meth:`Engine.add`."""
+        """As :meth:`Engine.add`. Unavailable: the process died over it; where nobody watches it yet, another one is there."""
         key = (bundle.manifest.name, bundle.manifest.version, *revision)
-        with self._lock:
-            self._tell(pack_bundle(bundle, *revision))
-            self._bundles[key] = bundle, *revision
+        try:
+            with self._lock:
+                self._tell(pack_bundle(bundle, *revision))
+                self._bundles[key] = bundle, *revision
+        except Unavailable:
+            if self._transport is None:
+                self._start_again()
+            raise
 
     def remove(self, *key) -> None:
         """As :meth:`Engine.remove`."""
@@ -181,11 +187,16 @@ class EngineLane:
         self._control, control = socket.socketpair()
         with data, control:
             command = [sys.executable, "-m", "edge_server.engine_process", str(data.fileno()), str(control.fileno())]
-            self._process = subprocess.Popen(
-                [*command, self._runtime, str(self._threads), self._log_format],
-                pass_fds=(data.fileno(), control.fileno()),
-                stdin=subprocess.DEVNULL,
-            )
+            # Inherited: a signal to the whole group must not end the process before it can say that it ignores it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            try:
+                self._process = subprocess.Popen(
+                    [*command, self._runtime, str(self._threads), self._log_format],
+                    pass_fds=(data.fileno(), control.fileno()),
+                    stdin=subprocess.DEVNULL,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _tell(self, message: bytes) -> None:
         """Unavailable: the process is gone; another WeaklinkError: what it refused."""

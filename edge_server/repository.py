@@ -169,7 +169,8 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
     before = {(codec.name, codec.version): codec for codec in earlier.codecs}
     kept = [codec for codec in earlier.codecs if only and codec.name != only]
     codecs = {(codec.name, codec.version): codec for codec in kept}
-    names = {codec.manifest.codec_id: codec.name for codec in kept}
+    # Who serves under a codec_id keeps it: whoever comes with the same one is refused, wherever its name stands.
+    names = {codec.manifest.codec_id: codec.name for codec in earlier.codecs if codec in kept or codec.bundle.folder.is_dir()}
     refused = [refusal for refusal in earlier.refused if only and refusal.path.split("/")[0] != only]
     for root in roots:
         for folder in version_folders(root, only):

@@ -29,13 +29,13 @@ from edge_server.exposure import check_exposure, lets_clients_load, own_names
 from edge_server.feedback import FeedbackJudge
 from edge_server.gateway import Gateway, Readers, wire_codecs
 from edge_server.grouping import Grouping
-from edge_server.grpc_door import GrpcDoor
+from edge_server.grpc_door import UPSTREAM_OPTIONS, GrpcDoor
 from edge_server.health_service import HealthService
 from edge_server.heap import settle_heap
 from edge_server.http_api import AdminApi
 from edge_server.http_infer import HttpInfer
 from edge_server.http_server import HttpServer
-from edge_server.infer_calls import HARD_LIMIT, InferCalls
+from edge_server.infer_calls import InferCalls
 from edge_server.inference import Inference
 from edge_server.jobs import Job
 from edge_server.keyring import Keyring
@@ -53,7 +53,7 @@ from edge_server.scheduler import Limits, Scheduler
 from edge_server.serial_door import SerialDoor
 from edge_server.service import SERVICE, EdgeService
 from edge_server.settings import Settings
-from edge_server.sockets import Addresses, bind, join, most_connections
+from edge_server.sockets import Addresses, bind, join, listen_in, most_connections
 from edge_server.status import Status
 from edge_server.status_page import StatusPage
 from edge_server.stream_limit import StreamLimit
@@ -304,7 +304,7 @@ class EdgeServer:
         interceptors = [] if self._access is None else [GrpcAccess(self._access)]
         server = grpc.aio.server(
             interceptors=[*interceptors, GrpcTraceContext()] if self._observers else interceptors,
-            options=[("grpc.max_receive_message_length", HARD_LIMIT)],
+            options=UPSTREAM_OPTIONS,
         )
         self._service.register(server)
         self._open_inference.register(server)
@@ -314,8 +314,7 @@ class EdgeServer:
         ReflectionService(described, self._streams, settings.max_message_bytes).register(server)
         # A folder that only this user may enter: callers come through the door, which is where they are checked.
         folder = self._closers.enter_context(tempfile.TemporaryDirectory(prefix="weaklink-"))
-        upstream = f"unix:{folder}/grpc"
-        server.add_insecure_port(upstream)
+        upstream = listen_in(server, folder)
         await server.start()
         # Ours are answered by then; who watches the health would stay for ever.
         self._closers.push_async_callback(server.stop, LAME_DUCK_S)

@@ -8,9 +8,9 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
@@ -103,6 +103,15 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None, pattern="^https?://", description="OpenTelemetry collector, say http://host:4317, that gets traces over gRPC; none: no traces"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes false for 0, which of a port means any free one: whoever writes it wants none."""
+        field = cls.model_fields[info.field_name]
+        if isinstance(value, bool) and bool not in (field.annotation, *get_args(field.annotation)):
+            raise ValueError(f"neither true nor false ({field.description})")
+        return value
 
     @field_validator("bundles", mode="before")
     @classmethod

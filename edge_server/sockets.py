@@ -7,7 +7,9 @@ import resource
 import socket
 from dataclasses import asdict, dataclass
 
-from semantic_codec.errors import AlreadyExists
+import grpc
+
+from semantic_codec.errors import AlreadyExists, ConfigError
 
 OTHER_FILES = 384
 """That are not connections of gRPC or HTTP: 256 serial lines, engines, bundles."""
@@ -33,7 +35,7 @@ def bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.soc
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=kind)[0]
         sock = socket.socket(family, kind)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name looks like, as a..b
         raise _busy(name, host, port, error) from error
     try:
         if kind == socket.SOCK_STREAM:
@@ -44,6 +46,20 @@ def bind(name: str, host: str, port: int, kind: socket.SocketKind) -> socket.soc
         raise _busy(name, host, port, error) from error
     sock.setblocking(False)
     return sock
+
+
+def listen_in(server: grpc.aio.Server, folder: str) -> str:
+    """Let gRPC listen in a folder, and nowhere else: its address. ConfigError: its path makes none."""
+    address = f"unix:{folder}/grpc"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"gRPC cannot listen on {address}",
+            allowed="a folder for temporary files whose path has at most 80 bytes and no %",
+            fix="set TMPDIR to such a folder, say /tmp",
+        ) from error
+    return address
 
 
 def raise_open_files() -> None:

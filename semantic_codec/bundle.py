@@ -32,6 +32,7 @@ BUNDLES_VARIABLE = "WEAKLINK_BUNDLES"
 MANIFEST, ENCODER, EDGE, CARD, RECORDING = "bundle.json", "encoder.bin", "edge.safetensors", "card.md", "recording.npz"
 REFERENCE = "encoder.safetensors"
 MEASURED = ("ber", "level", "accuracy_percent")
+LARGEST_VERSION = 999_999_999  # which the messages of both services have room for
 TEMPERATURES = 0.01, 100.0
 _NAME = re.compile(r"[^\W_][^/\\\x00-\x1f\x7f]*")  # it is a folder's, too
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -162,8 +163,7 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
             raise _refuse(problem, allowed)
     _check_calibration(raw["calibration"], len(levels))
     for row in raw["accuracy"]:
-        if not isinstance(row, dict) or not all(_within(row.get(column, 0), 0, 100) for column in MEASURED):
-            raise _refuse(f"accuracy has the row {row!r}", f"objects whose {', '.join(MEASURED)} are numbers from 0 to 100")
+        _check_measured(row, raw["name"], len(levels))
     return Manifest(**{**{name: raw[name] for name in _FIELDS}, "tasks": tasks, "levels": levels}, twin_of=str(raw.get("twin_of", "")), raw=raw)
 
 
@@ -176,7 +176,7 @@ def first_wrong(values: Mapping[str, Any]) -> tuple[str, str] | None:
     for holds, problem, allowed in (
         (_NAME.fullmatch(name), f"name is {name!r}", "a letter or digit, and behind it no slash, backslash or control character"),
         (0 <= codec_id <= 63, f"codec_id is {codec_id}", "0 to 63"),
-        (version >= 1, f"version is {version}", "1 or more"),
+        (1 <= version <= LARGEST_VERSION, f"version is {version}", f"1 to {LARGEST_VERSION}"),
         (1 <= len(levels) <= 16, f"there are {len(levels)} levels", "1 to 16"),
         (ascending, f"levels are {levels}", "ascending whole numbers of symbols from 1 on"),
         (0 <= low <= high <= 0.5, f"BER range is {low} to {high}", "within 0 to 0.5"),
@@ -283,6 +283,19 @@ def _check_calibration(calibration: dict[str, Any], levels: int) -> None:
             f"calibration has the temperatures {table!r}",
             f"{rows} rows, one per level, of {len(bers)} numbers, one per BER, from {TEMPERATURES[0]} to {TEMPERATURES[1]}",
         )
+
+
+def _check_measured(row: Any, name: str, levels: int) -> None:
+    """A row of the accuracy table; what it does not have may be absent. Rows of other bundles have levels of their own."""
+    if isinstance(row, dict):
+        numbers = levels if row.get("bundle", name) == name else 16
+        ber, level, percent = (row.get(column, 0) for column in MEASURED)
+        if _within(ber, 0, 0.5) and type(level) is int and 0 <= level < numbers and _within(percent, 0, 100):
+            return
+    raise _refuse(
+        f"accuracy has the row {row!r}",
+        f"objects whose {MEASURED[0]} is from 0 to 0.5, {MEASURED[1]} a level's whole number, {MEASURED[2]} from 0 to 100",
+    )
 
 
 def _within(value: Any, low: float, high: float) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from edge_server.engine import Engine, EngineRequest
 from edge_server.runtimes import RUNTIMES, load_network
@@ -121,6 +122,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path):
     folder = make_bundle(tmp_path, edge={"width": 48})
     with pytest.raises(BundleError, match="does not fit the manifest"):
         Engine([load_bundle(folder)])
+
+
+def test_weights_that_answer_no_number_are_refused(tmp_path: Path):
+    bundle = load_bundle(make_bundle(tmp_path))
+    weights = safetensors.torch.load(bundle.edge_data)
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    with pytest.raises(BundleError, match="confidence of nan; allowed: finite weights"):
+        Engine([replace(bundle, edge_data=safetensors.torch.save(weights))])
 
 
 def test_an_unknown_runtime_is_refused(bundle: Bundle):

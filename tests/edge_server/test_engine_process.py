@@ -102,6 +102,21 @@ async def test_a_killed_process_fails_its_batch_and_comes_back(watched: Watched)
     assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
 
 
+async def test_a_bundle_that_kills_the_process_at_the_start_leaves_one_for_the_others(bundle: Bundle, tmp_path: Path):
+    other = load_bundle(make_bundle(tmp_path, "other", codec_id=9))
+    lane = EngineLane("eager", 1, lambda: None, lambda: None)
+    try:
+        lane.add(bundle)
+        os.kill(lane.pid, signal.SIGKILL)
+        with pytest.raises(Unavailable, match="died"):
+            lane.add(other)
+        lane.add(other)
+        await lane.start()
+        assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0), EngineRequest("other", 1, 2, PAYLOAD, 0.0)])
+    finally:
+        await lane.close()
+
+
 async def test_batches_that_wait_for_room_in_the_socket_keep_their_order(watched: Watched):
     requests = [EngineRequest("toy", 2, level, PAYLOAD[: (2, 4, 8)[level]], 0.0) for level in (2, 0, 1)]
     many = 40_000  # more bytes than a socket holds

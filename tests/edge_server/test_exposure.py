@@ -74,7 +74,7 @@ def test_a_port_for_frames_of_which_none_is_read_is_refused(ports: dict):
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
-     ("192.0.2.1", False), ("no.such.host.invalid", True)],
+     ("192.0.2.1", False), ("no.such.host.invalid", True), ("127.0..1", True)],
 )  # fmt: skip
 def test_loopback(host: str, loopback: bool):
     assert is_loopback(host) == loopback

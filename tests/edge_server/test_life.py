@@ -6,9 +6,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -172,6 +174,33 @@ def test_a_busy_port_is_named_with_the_fix(bundle_root: Path, capfd: pytest.Capt
         assert main(argv) == 2
     told = capfd.readouterr().err
     assert f"cannot listen on 127.0.0.1:{number}" in told and f"choose another {port}" in told
+
+
+def test_a_host_or_a_temporary_folder_that_cannot_work_ends_with_2(
+    bundle_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    argv = [*FREE_PORTS, "--bundles", str(bundle_root), "--threads", "1", "--engines", "0", "--log-level", "error"]
+    assert main([*argv, "--host", "127.0..1"]) == 2
+    assert "cannot listen on 127.0..1:0" in capfd.readouterr().err
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert main(argv) == 2
+    assert "set TMPDIR to such a folder" in capfd.readouterr().err
+
+
+async def test_a_signal_to_the_group_while_it_starts_ends_with_0(bundle_root: Path):
+    """As Ctrl-C does: to the engine process, too, before it can say that it ignores it."""
+    command = (sys.executable, "-m", "edge_server", "--bundles", str(bundle_root), *FREE_PORTS, *PATIENT)
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    async with asyncio.timeout(60):
+        while not Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text():
+            await asyncio.sleep(0.005)
+        os.killpg(child.pid, signal.SIGINT)
+        _, told = await child.communicate()
+    assert child.returncode == 0 and b"no bundle can serve" not in told and b"KeyboardInterrupt" not in told
 
 
 def test_a_setting_or_a_folder_that_cannot_work_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -54,6 +54,17 @@ def test_a_scan_keeps_what_did_not_change_and_what_cannot_be_replaced(tmp_path: 
         scan([tmp_path], accept, second)
 
 
+def test_who_comes_with_the_codec_id_of_one_that_serves_is_refused(tmp_path: Path):
+    make_bundle(tmp_path)
+    first = load_repository([tmp_path], accept).catalogue()
+    make_bundle(tmp_path, "apple")
+    second = scan([tmp_path], accept, first)
+    assert versions(second) == [("toy", 1)]
+    assert [(one.path, "codec_id 5 belongs to toy" in one.reason) for one in second.refused] == [("apple/1", True)]
+    shutil.rmtree(tmp_path / "toy")
+    assert versions(scan([tmp_path], accept, second)) == [("apple", 1)]
+
+
 def test_a_scan_of_one_codec_leaves_the_others(tmp_path: Path):
     make_bundle(tmp_path)
     make_bundle(tmp_path, "other", codec_id=9)

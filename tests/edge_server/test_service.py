@@ -378,6 +378,14 @@ async def test_feedback_becomes_accuracy(bundle_root: Path):
             assert sample(server, "weaklink_correct_predictions_total", **labels) == correct
 
 
+async def test_metadata_up_to_the_limit_are_taken_by_every_method(bundle_root: Path):
+    async with running(bundle_root) as (_, at), grpc_stub(at["grpc"]) as stub:
+        metadata = (("x-trace", 15_000 * "a"),)
+        for _ in range(20):  # grpcio's own server would refuse some nine in ten of these
+            assert await stub.ListCodecs(edge_pb2.ListCodecsRequest(), metadata=metadata)
+            assert await stub.Infer(request(), metadata=metadata)
+
+
 async def test_codecs_are_listed_with_the_refused_ones(tmp_path: Path, bundle: Bundle):
     make_bundle(tmp_path)
     (make_bundle(tmp_path, "worse", codec_id=9) / "encoder.bin").write_bytes(b"")

@@ -73,6 +73,14 @@ def test_a_bad_value_is_named_with_what_is_allowed_and_where_to_fix_it(argv: lis
     assert argv[0] in refused.value.fix
 
 
+@pytest.mark.parametrize("line", ["serial_port = false", "udp_port = true", "max_batch = true", "drain_s = true"])
+def test_true_and_false_are_no_numbers(tmp_path: Path, line: str):
+    (tmp_path / "edge.toml").write_text(line)
+    name, _, value = line.split()
+    with pytest.raises(ConfigError, match=f"{name} is {value.title()}; allowed: neither true nor false .*{flag(name)}"):
+        load_settings(["--config", str(tmp_path / "edge.toml")])
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("edge.toml", "max_bach = 3"), ("edge.toml", "max_batch ="), ("edge.json", "[1]"), ("absent.toml", None)],
