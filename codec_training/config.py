@@ -14,12 +14,13 @@ from codec_training.families import find_family
 from codec_training.optimizers import OPTIMIZERS
 from semantic_codec.bundle import first_wrong
 from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.nn.channel import wrong_channel
 
 CONFIGS = Path(__file__).parent / "configs"
 """Found by name in the folder and below it; ``ablations`` holds variants that are trained to be compared or built upon."""
 
-LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1}
-"""What [training] and [teacher] take at least; of a stage's epochs, which may be left out, 0."""
+LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1, "integer_epochs": 1}
+"""What [training] and [teacher] take at least; of the epochs of a stage that may be left out, 0."""
 
 FIX = "correct the training configuration"
 
@@ -92,7 +93,8 @@ def load_config(name: str):
     codec = raw.get("codec")
     family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
     config = _build(find_family(family).Config, raw, Path(name).name)
-    if wrong := first_wrong({**vars(config.codec), "ber_min": 0.0, "ber_max": config.channel.ber_max}):
+    channel = config.channel
+    if wrong := first_wrong({**vars(config.codec), "ber_min": 0.0, "ber_max": channel.ber_max}) or wrong_channel(channel):
         problem, allowed = wrong
         raise ConfigError(problem, allowed=allowed, fix=FIX)
     if config.training.optimizer not in OPTIMIZERS:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semantic_codec.bundle import Manifest
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.image import opened_to_rgb
 
@@ -38,13 +39,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set; ``validation`` is empty until :func:`hold_out` has carved it from ``train``."""
+    """A named data set; ``validation`` is empty until :func:`hold_out` has carved it from ``train``.
+
+    ``mixed``: the training images stand in an order that a hash of each one's path chose, and that others don't change.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
     validation: Split | None = None
+    mixed: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,17 +97,27 @@ def load_dataset(name: str, folder: str | os.PathLike | None = None) -> Dataset:
 
 
 def hold_out(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """Carve ``count`` random training images out as the validation split (models are chosen on it, never on test)."""
+    """Carve ``count`` random training images out as the validation split (models are chosen on it, never on test).
+
+    Of a folder these are the first in their order: when images come, none that was learned from becomes one to validate on.
+    """
     if not 0 < count < len(dataset.train):
         raise ConfigError(
             f"[training] validation is {count}, {dataset.name} has {len(dataset.train)} training images",
             allowed="at least 1, and fewer than there are",
             fix="hold out fewer, or add images",
         )
-    order = np.random.default_rng(seed).permutation(len(dataset.train))
+    everything = np.arange(len(dataset.train))
+    order = everything if dataset.mixed else np.random.default_rng(seed).permutation(everything)
     return replace(
         dataset, train=dataset.train.take(np.sort(order[count:])), validation=dataset.train.take(np.sort(order[:count]))
     )
+
+
+def trained_on(manifest: Manifest, folder: str | os.PathLike | None = None) -> Dataset:
+    """The data set that a bundle learned from, with the images that it was validated on; ``folder`` as for :func:`load_dataset`."""
+    training = manifest.training
+    return hold_out(load_dataset(training["config"]["codec"]["dataset"], folder), training["validation_images"])
 
 
 @register("digits")
@@ -177,8 +192,20 @@ def load_folder(folder: Path) -> Dataset:
         raise NotFound(f"there is no folder {folder}", allowed="a folder of class folders", fix="check the path")
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         classes = _class_names(folder / "train")
+        if unknown := sorted(set(_class_names(folder / "test")) - set(classes)):
+            raise ConfigError(
+                f"{folder / 'test'} has the class {unknown[0]!r}, which {folder / 'train'} has not",
+                allowed=f"its {len(classes)}: {', '.join(classes[:10])}{', …' * (len(classes) > 10)}",
+                fix="rename the folder, or add such images to train/",
+            )
         train, test = (_read_class_folders(folder / part, classes)[0] for part in ("train", "test"))
-        return Dataset(folder.name, classes, train, test)
+        if train.images.shape[1:] != test.images.shape[1:]:
+            (rows, columns), (test_rows, test_columns) = (part.images.shape[1:3] for part in (train, test))
+            raise ConfigError(
+                f"images of {folder} are {columns}x{rows} in train/, {test_columns}x{test_rows} in test/",
+                allowed="one size", fix="resize all images to one size first",
+            )  # fmt: skip
+        return _learnable(Dataset(folder.name, classes, train, test, mixed=True))
     classes = _class_names(folder)
     whole, drawn = _read_class_folders(folder, classes)
     test = drawn % 5 == 0
@@ -188,7 +215,18 @@ def load_folder(folder: Path) -> Dataset:
             allowed="some, but not all; a hash of its path chooses for each",
             fix="add images, or split them yourself into train/ and test/",
         )
-    return Dataset(folder.name, classes, whole.take(~test), whole.take(test))
+    return _learnable(Dataset(folder.name, classes, whole.take(~test), whole.take(test), mixed=True))
+
+
+def _learnable(dataset: Dataset) -> Dataset:
+    """The data set. ConfigError: a class of it has no training image."""
+    for label in np.flatnonzero(np.bincount(dataset.train.labels, minlength=len(dataset.classes)) == 0):
+        raise ConfigError(
+            f"the class {dataset.classes[label]!r} of {dataset.name} has no training image",
+            allowed="PNG, JPEG, WebP, BMP …, at least one of each class",
+            fix="add images, or remove the folder",
+        )
+    return dataset
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -212,7 +250,7 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> tuple[Split, 
             try:
                 with Image.open(path) as opened:
                     image = opened_to_rgb(opened, str(path))
-            except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow's decoders raise
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's decoders raise
                 raise ConfigError(f"{path} cannot be read ({error})", allowed="whole image files", fix="replace or remove it") from error
             if images and image.shape != images[0].shape:
                 raise ConfigError(

@@ -30,6 +30,7 @@ BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1, 0.2)
 DRAWS = 3
 COLUMNS = {
     "bundle": "bundle",
+    "version": "version",
     "payload_bytes": "payload B",
     "on_air_bytes": "on air B",
     "ber": "BER",
@@ -60,16 +61,14 @@ def main(argv: list[str] | None = None) -> int:
         check_suffix(Path(arguments.plot))
     for path in filter(None, (arguments.json, arguments.plot)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
-    rows, shared = [], None
+    rows, seen = [], {}
     for name in arguments.bundle:
         bundle = find_bundle(name)
         if arguments.data_set:
             recording = record(bundle, *_test_split(bundle, arguments.data_set, arguments.data))
-        elif shared is not None and shared[0].encoder_data == bundle.encoder_data:
-            recording = shared[1]
         else:
-            recording = _recording(bundle)
-        shared = (bundle, recording)
+            recording = seen.get(bundle.encoder_data) or _recording(bundle)
+        seen[bundle.encoder_data] = recording
         rows += evaluate(bundle, recording, arguments.ber, arguments.draws, arguments.seed, arguments.runtime)
     print_table(rows, COLUMNS)
     if arguments.json:

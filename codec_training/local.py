@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from codec_training.datasets import Split, hold_out, load_dataset
+from codec_training.datasets import Split, trained_on
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import WeaklinkError
@@ -57,8 +57,7 @@ class IntegerLayer:
 
 def measure(bundle: Bundle, folder: str | None = None) -> dict:
     """A row of the table. folder: as for `load_dataset`."""
-    training = bundle.manifest.training
-    dataset = hold_out(load_dataset(training["data_set"], folder), training["validation_images"])
+    dataset = trained_on(bundle.manifest, folder)
     program = EncoderProgram.from_bytes(bundle.encoder_data)
     train, validation, test = (pooled(program, split) for split in (dataset.train, dataset.validation, dataset.test))
     layers = [fit(train, dataset.train.labels, strength) for strength in REGULARIZATIONS]

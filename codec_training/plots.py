@@ -19,22 +19,25 @@ LEFT_END = 3e-4
 
 
 def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy against BER, one line per bundle and level, with 95 % intervals; a blind twin's is dashed, in its codec's colour."""
+    """Accuracy against BER, one line per bundle, version and level, with 95 % intervals; a blind twin's is dashed, in its
+    codec's colour."""
     figure, axes = plt.subplots(figsize=(7, 4.2), dpi=150)
-    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    lines: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for row in rows:
-        lines.setdefault((row["bundle"], row["payload_bytes"]), []).append(row)
+        lines.setdefault((row["bundle"], row["version"], row["payload_bytes"]), []).append(row)
+    several = {bundle for bundle, version, _ in lines if any((bundle, version) != other[:2] and bundle == other[0] for other in lines)}
     bers = sorted({row["ber"] for row in rows})
     zero = place_of_zero(bers)
-    colours: dict[tuple[str, int], str] = {}
-    for (bundle, size), points in lines.items():
-        colour = colours.setdefault((bundle.removesuffix("-blind"), size), f"C{len(colours)}")
+    colours: dict[tuple[str, int, int], str] = {}
+    for (bundle, version, size), points in lines.items():
+        colour = colours.setdefault((bundle.removesuffix("-blind"), version, size), f"C{len(colours)}")
+        name = f"{bundle} {version}" if bundle in several else bundle
         points = sorted(points, key=lambda row: row["ber"])
         axes.errorbar(
             [row["ber"] or zero for row in points],
             [row["accuracy_percent"] for row in points],
             [row["interval_percent"] for row in points],
-            marker="o", markersize=3.5, capsize=2, linewidth=1.4, label=f"{bundle}, {size} B",
+            marker="o", markersize=3.5, capsize=2, linewidth=1.4, label=f"{name}, {size} B",
             linestyle="--" if bundle.endswith("-blind") else "-", color=colour,
         )  # fmt: skip
     ber_axis(axes, bers)

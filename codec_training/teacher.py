@@ -23,7 +23,12 @@ from tqdm import tqdm
 from codec_training.augment import crop, pad_reflect
 from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.datasets import Dataset
+from semantic_codec.errors import ConfigError
 from semantic_codec.nn.precision import in_half
+
+
+SMALLEST = 9
+"""Rows and columns of an image of which three halvings leave anything."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,14 @@ class Teacher(nn.Module):
         return self.head(x.amax((2, 3))) / 9
 
 
-def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path) -> Path:
+def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path, mirror: bool = True) -> Path:
     """``run/teacher``, a link to the folder of all runs beside ``run`` that ask for this teacher of these training images.
 
     A folder that lies there itself, as in a copy of a run, stays: what it holds is compared when it is read.
     """
     link = run / "teacher"
     if link.is_symlink() or not link.exists():
-        asked = json.dumps(_fingerprint(dataset, config))
+        asked = json.dumps(_fingerprint(dataset, config, mirror))
         plain = re.sub(r"[^\w.]+", "-", dataset.name)
         name = f"{plain}-{blake2s(asked.encode(), digest_size=4).hexdigest()}"
         (run.parent / "teachers" / name).mkdir(parents=True, exist_ok=True)
@@ -105,18 +110,27 @@ def shared_folder(dataset: Dataset, config: TeacherConfig, run: Path) -> Path:
     return link
 
 
-def _fingerprint(dataset: Dataset, config: TeacherConfig) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(config))) | {"images": dataset.digest()}
+def _fingerprint(dataset: Dataset, config: TeacherConfig, mirror: bool) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config))) | {"images": dataset.digest()} | ({} if mirror else {"mirror": False})
 
 
-def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teacher:
-    """Train on ``dataset.train``, report on ``dataset.validation``; resumes from ``folder`` and stays there."""
+def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path, mirror: bool = True) -> Teacher:
+    """Train on ``dataset.train``, report on ``dataset.validation``; resumes from ``folder`` and stays there.
+
+    ``mirror``: it learns from half of the images mirrored, and answers with the mean of an image's answer and its mirror image's.
+    ConfigError: images too small for its layers.
+    """
+    if min(dataset.shape[:2]) < SMALLEST:
+        raise ConfigError(
+            f"[teacher] would look at images of {dataset.shape[0]}x{dataset.shape[1]}", allowed=f"{SMALLEST}x{SMALLEST} and more",
+            fix="leave [teacher] out, and set [training] distil to 0",
+        )  # fmt: skip
     torch.manual_seed(config.seed)
     model = Teacher(len(dataset.classes), config.widths).to(memory_format=torch.channels_last)
     model.fit_input(dataset.train.images[:5000])
     steps = len(dataset.train) // config.batch
     optimizer, schedule = _optimizer(model, config, steps * config.epochs)
-    fingerprint = _fingerprint(dataset, config)
+    fingerprint = _fingerprint(dataset, config, mirror)
     start = load_checkpoint(folder, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
     padded = pad_reflect(torch.from_numpy(dataset.train.images), config.margin)
     labels = torch.from_numpy(dataset.train.labels)
@@ -130,7 +144,7 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teac
         for step in progress:
             index = order[step * config.batch : (step + 1) * config.batch]
             offsets = torch.randint(0, 2 * config.margin + 1, (len(index), 2), generator=generator)
-            mirrored = torch.rand(len(index), generator=generator) < 0.5
+            mirrored = (torch.rand(len(index), generator=generator) < 0.5) & mirror
             images = crop(padded[index], offsets, mirrored, dataset.shape[:2])
             with in_half():
                 logits = model(images)
@@ -143,7 +157,7 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path) -> Teac
             schedule.step()
         save_checkpoint(folder, epoch + 1, asdict(config), fingerprint, model=model, optimizer=optimizer, schedule=schedule)
         if dataset.validation is not None:
-            print(f"teacher epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation):.2f} %", flush=True)
+            print(f"teacher epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation, mirror):.2f} %", flush=True)
     return model.eval()
 
 
@@ -176,8 +190,10 @@ def predict(model: nn.Module, images: np.ndarray | torch.Tensor, batch: int = 10
         return torch.cat([model(part).float() for part in images.split(batch)])
 
 
-def accuracy_percent(model: nn.Module, split) -> float:
-    """Top-1 accuracy of the mirrored-average prediction, in percent."""
+def accuracy_percent(model: nn.Module, split, mirror: bool = True) -> float:
+    """Top-1 accuracy in percent, with ``mirror`` of the mean of an image's logits and its mirror image's."""
     images = torch.from_numpy(split.images)
-    logits = predict(model, images) + predict(model, images.flip(2))
+    logits = predict(model, images)
+    if mirror:
+        logits = logits + predict(model, images.flip(2))
     return 100.0 * (logits.argmax(1).numpy() == split.labels).mean()

@@ -56,17 +56,19 @@ def find_trained(name: str, runs: Path) -> Bundle | None:
 
 
 def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[Row]:
-    """The rows of a codec, of its blind twin, of its trainings from other seeds, of its base.
+    """The rows of a codec, its name or its own .toml file, of its blind twin, of its trainings from other seeds, of its base.
 
     Where its bundle is not there, those that the store's file has; where it has none, a row that says that it was not trained.
     """
-    first = len(store.rows)
+    first, asked = len(store.rows), name
+    if asked.endswith(".toml"):
+        name = load_config(asked).codec.name
     bundle = find_trained(name, runs)
     if bundle is None:
         kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None and not is_mean(row)]
         if kept:
             return [*kept, *seed_means(kept, name)]
-        config = load_config(name)
+        config = load_config(asked)
         return [{"dataset": config.codec.dataset, "family": config.codec.family, "bundle": name, "variant": "not trained", "accuracy_percent": None}]
     recording = first_images(load_recording(bundle), arguments.images)
     twins = [name, f"{name}-blind", *(f"{name}-seed{seed}" for seed in range(1, arguments.seeds))]

@@ -14,7 +14,7 @@ from benchmarks.rivals.contest import Contest, Rival, rivals
 from benchmarks.rivals.fec import READINGS
 from benchmarks.rivals.label_code import read_right
 from benchmarks.rivals.store import Row, Store
-from codec_training.datasets import hold_out, load_dataset
+from codec_training.datasets import trained_on
 from codec_training.evaluate import record
 from codec_training.statistics import interval_percent, paired_interval_percent
 from semantic_codec.boards import read_measurement
@@ -136,9 +136,8 @@ class CodeRows:
 
     @cached_property
     def _validation(self) -> Contest:
-        training = self._bundle.manifest.training
-        dataset = hold_out(load_dataset(training["data_set"], self._folder), training["validation_images"])
-        held_out = dataset.validation.take(np.arange(min(self._validation_images, len(dataset.validation))))
+        validation = trained_on(self._bundle.manifest, self._folder).validation
+        held_out = validation.take(np.arange(min(self._validation_images, len(validation))))
         recording = record(self._bundle, held_out.images, held_out.labels)
         return Contest(self._bundle, recording, 1, self._base["seed"] + 1, self._threads)
 

@@ -28,7 +28,7 @@ from benchmarks.rivals.store import Store, read_rows, refuse_fewer
 from benchmarks.rivals.tables import markdown
 from benchmarks.rivals.targets import verdicts
 from codec_training.config import load_config
-from codec_training.datasets import load_dataset
+from codec_training.datasets import trained_on
 from codec_training.evaluate import DRAWS
 from semantic_codec.bundle import Recording, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
@@ -86,7 +86,7 @@ def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
     base = base_parameters(bundle, count, arguments.draws, arguments.seed, arguments.validation_images)
     contest = Contest(bundle, recording, arguments.draws, arguments.seed, arguments.threads)
     CodeRows(store, contest, base, arguments.data, arguments.validation_images, arguments.threads).measure(CONDITIONS)
-    test = load_dataset(base["dataset"], arguments.data).test.take(np.arange(count))
+    test = trained_on(bundle.manifest, arguments.data).test.take(np.arange(count))
     if not np.array_equal(test.labels, recording.labels):
         raise ConfigError(
             f"the recording of {name} has other images than {base['dataset']} here", allowed="the same test split in one order",

@@ -139,7 +139,7 @@ class Contest:
     def _hits(self, condition: Condition, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Flips and erasures of each draw, both bool (N, bits)."""
         for draw in range(1 if condition.draws_alike else self.draws):
-            yield condition.draw(self.images, bits, self.bundle.manifest.bits, self.seed, draw)
+            yield condition.draw(self.images, bits, 8 * self.bundle.manifest.levels[-1].payload_bytes, self.seed, draw)
 
     def _as_sent(self, bits: int) -> np.ndarray:
         return posterior_mean(self._sent[:, :bits], np.zeros(self.images))

@@ -136,8 +136,8 @@ def train(config, dataset: Dataset, folder: Path) -> None:
         module.to(memory_format=torch.channels_last)
     views = Views(dataset.train, training)
     if config.teacher is not None and training.distil > 0:
-        shared = shared_folder(dataset, config.teacher, folder)
-        views.distil(train_teacher(dataset, config.teacher, shared), shared)
+        shared = shared_folder(dataset, config.teacher, folder, training.mirror)
+        views.distil(train_teacher(dataset, config.teacher, shared, training.mirror), shared)
     held_out, steps = dataset.validation, len(views) // training.batch
     batches = epochs_of(lambda batch: batch, views, config)
     parts = stage_parts(base, device, edge)
@@ -182,6 +182,8 @@ def load_run(folder: Path, config, dataset: Dataset) -> Trained:
     """A finished run; its notes tell the accuracy of the uncompressed base on the test split."""
     training, prints = config.training, fingerprints(config, dataset, STAGES)
     base, device, edge = _build(config, dataset)
+    if training.weights:
+        load_weights(base, training.weights)
     parts = stage_parts(base, device, edge)
     notes = {}
     for stage in STAGES:

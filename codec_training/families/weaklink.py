@@ -143,8 +143,8 @@ def _train_encoder(config: Config, dataset: Dataset, folder: Path, views: Views,
     training = config.training
     encoder, heads = build(config, len(dataset.classes))
     if config.teacher is not None and training.distil > 0:
-        shared = shared_folder(dataset, config.teacher, folder)
-        views.distil(train_teacher(dataset, config.teacher, shared), shared)
+        shared = shared_folder(dataset, config.teacher, folder, training.mirror)
+        views.distil(train_teacher(dataset, config.teacher, shared, training.mirror), shared)
     steps = len(views) // training.batch
     held_out = torch.from_numpy(dataset.validation.images)
     encoder.to(memory_format=torch.channels_last)
@@ -161,6 +161,8 @@ def _train_encoder(config: Config, dataset: Dataset, folder: Path, views: Views,
         training.float_epochs, training.learning_rate, steps, batches, CodecLoss(config, heads, twin=False), check,
     )  # fmt: skip
     settle(config, encoder, dataset)
+    if encoder.centers is not None:
+        encoder.centers.sharpness = SHARPNESS[-1]  # also where the stage was finished before
     quantized = QuantizedEncoder.from_float(encoder, torch.from_numpy(dataset.train.images[:2000]))
     quantized.to(memory_format=torch.channels_last)
     heads.copy_to_twin()

@@ -17,6 +17,7 @@ from codec_training.views import Batch
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import ConfigError, NotFound
+from semantic_codec.nn.edge import EdgeConfig
 from semantic_codec.nn.precision import in_half
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check_bundle(bundle: Bundle, program: EncoderProgram, config: Config, datase
     manifest, kept = bundle.manifest, EncoderProgram.from_bytes(bundle.encoder_bin)
     for what, of_bundle, wanted in (
         ("[encoder]", _shape(kept), _shape(program)),
-        ("[edge]", manifest.edge, asdict(config.edge)),
+        ("[edge]", asdict(EdgeConfig(**manifest.edge)), asdict(config.edge)),  # keys that are younger than the bundle have their defaults
         ("[codec] levels end at", manifest.symbols, config.codec.levels[-1]),
         ("classes are", manifest.tasks[0].classes, tuple(dataset.classes)),
     ):  # fmt: skip

@@ -27,6 +27,21 @@ class ChannelConfig:
     snr_db: tuple[float, ...] = ()
 
 
+def wrong_channel(config: ChannelConfig) -> tuple[str, str] | None:
+    """The first value that no channel can have, and what is allowed; None where all may stand."""
+    shares = [(name, getattr(config, name)) for name in ("clean_share", "burst_share", "erasure_share", "erasure_max")]
+    for holds, problem, allowed in (
+        # A logarithm is taken of it; images without a flip are what clean_share is for.
+        (0 < config.ber_min <= config.ber_max, f"[channel] ber_min is {config.ber_min}", f"above 0, at most ber_max, {config.ber_max}"),
+        *((0 <= share <= 1, f"[channel] {name} is {share}", "0 to 1") for name, share in shares),
+        (config.burst_bits >= 1, f"[channel] burst_bits is {config.burst_bits}", "1 or more"),
+        (len(config.snr_db) in (0, 2), f"[channel] snr_db is {list(config.snr_db)}", "two numbers in dB, or none"),
+    ):
+        if not holds:
+            return problem, allowed
+    return None
+
+
 @dataclass
 class Received:
     """What the decoder gets: ``signs`` float (B, n) of +-1 after flips, ``ber`` float (B,), ``known`` bool (B, n)."""

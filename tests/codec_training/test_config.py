@@ -48,6 +48,12 @@ def test_our_own_configurations_load(path):
         ("[encoder]", "[training]\nvalidation = 0\n[encoder]", "training.validation is 0; allowed: 1 or more"),
         ("[encoder]", "[training]\ntail_epochs = -1\n[encoder]", "training.tail_epochs is -1; allowed: 0 or more"),
         ("[encoder]", "[teacher]\nepochs = 0\n[encoder]", "teacher.epochs is 0; allowed: 1 or more"),
+        ("[encoder]", "[training]\ninteger_epochs = 0\n[encoder]", "training.integer_epochs is 0; allowed: 1 or more"),
+        ("[encoder]", "[channel]\nber_min = 0\n[encoder]", "ber_min is 0.0; allowed: above 0, at most ber_max, 0.25"),
+        ("[encoder]", "[channel]\nber_min = 0.3\n[encoder]", "ber_min is 0.3; allowed: above 0, at most ber_max, 0.25"),
+        ("[encoder]", "[channel]\nerasure_max = 1.5\n[encoder]", "erasure_max is 1.5; allowed: 0 to 1"),
+        ("[encoder]", "[channel]\nburst_bits = 0.5\n[encoder]", "burst_bits is 0.5; allowed: 1 or more"),
+        ("[encoder]", "[channel]\nsnr_db = [7.0]\n[encoder]", r"snr_db is \[7.0\]; allowed: two numbers in dB, or none"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):

@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,17 @@ def test_an_image_more_or_less_moves_no_other_between_train_and_test(tmp_path):
         assert kept == now
 
 
+def test_no_image_that_was_learned_from_is_validated_on_when_others_come(tmp_path):
+    for index in range(60):
+        save(tmp_path / ("cat" if index % 2 else "dog") / f"{index}.png", index)
+    first = hold_out(load_dataset(f"folder:{tmp_path}"), 15)
+    for index in range(60, 120):
+        save(tmp_path / ("cat" if index % 2 else "dog") / f"{index}.png", index)
+    second = hold_out(load_dataset(f"folder:{tmp_path}"), 15)
+    learned, validated = (set(part.images[:, 0, 0, 0].tolist()) for part in (first.train, second.validation))
+    assert len(validated) == 15 and not learned & validated
+
+
 def test_images_of_a_folder_come_mixed(tmp_path):
     for part in ("train", "test"):
         for index in range(40):
@@ -68,6 +80,24 @@ def test_images_of_a_folder_come_mixed(tmp_path):
     for name in ("parted", "plain"):
         labels = load_dataset(f"folder:{tmp_path / name}").train.labels
         assert 0 < labels[: len(labels) // 2].mean() < 1
+
+
+def test_a_test_split_of_other_classes_or_another_size_is_refused(tmp_path):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            save(tmp_path / part / name / "0.png", 0)
+    save(tmp_path / "test" / "Dog" / "0.png", 0)
+    with pytest.raises(ConfigError, match="test has the class 'Dog', which .*train has not; allowed: its 2: cat, dog"):
+        load_dataset(f"folder:{tmp_path}")
+    (tmp_path / "test" / "Dog").rename(tmp_path / "train" / "eel")
+    (tmp_path / "train" / "eel" / "0.png").rename(tmp_path / "train" / "eel" / "0.heic")
+    with pytest.raises(ConfigError, match="the class 'eel' of .* has no training image"):
+        load_dataset(f"folder:{tmp_path}")
+    shutil.rmtree(tmp_path / "train" / "eel")
+    for name in ("cat", "dog"):
+        save(tmp_path / "test" / name / "0.png", 0, size=(9, 8))
+    with pytest.raises(ConfigError, match="are 6x5 in train/, 9x8 in test/"):
+        load_dataset(f"folder:{tmp_path}")
 
 
 def test_too_few_images_for_a_test_split_are_refused(tmp_path):
@@ -92,6 +122,10 @@ def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
         load_dataset(f"folder:{tmp_path / 'two'}")
     (tmp_path / "two" / "dog" / "0.png").write_bytes(b"not a picture")
     with pytest.raises(ConfigError, match="dog/0.png cannot be read"):
+        load_dataset(f"folder:{tmp_path / 'two'}")
+    (tmp_path / "two" / "dog" / "0.png").unlink()
+    (tmp_path / "two" / "dog" / "0.ppm").write_bytes(b"P6\n6 ")
+    with pytest.raises(ConfigError, match="dog/0.ppm cannot be read"):
         load_dataset(f"folder:{tmp_path / 'two'}")
     with pytest.raises(ConfigError, match="unknown data set 'mnist'"):
         load_dataset("mnist")

@@ -9,7 +9,7 @@ from torch import nn
 
 from codec_training.config import LearningConfig
 from codec_training.datasets import Dataset, Split, hold_out, load_dataset
-from codec_training.teacher import TeacherConfig, shared_folder, train_teacher
+from codec_training.teacher import TeacherConfig, accuracy_percent, shared_folder, train_teacher
 from codec_training.views import Views
 from semantic_codec.errors import ConfigError
 
@@ -58,6 +58,25 @@ def test_a_teacher_s_folder_in_a_copied_run_stays_and_is_compared(tmp_path, digi
     train_teacher(dataset, config, folder)
     with pytest.raises(ConfigError, match="epochs 1, now 2; images "):
         train_teacher(replace(dataset, classes=digits.classes[::-1]), replace(config, epochs=2), folder)
+
+
+def test_a_teacher_of_classes_that_a_mirror_exchanges_is_not_shown_mirrored_images(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    images = rng.integers(160, 240, (400, 16, 16, 3)).astype(np.uint8)
+    for image, label in zip(images, labels):  # left or right is dark
+        image[:, 8 * label : 8 * label + 8] //= 4
+    dataset = Dataset("sides", ("left", "right"), Split(images, labels), Split(images, labels))
+    config = TeacherConfig(epochs=8, batch=50, widths=(16, 16, 16), margin=0)
+    folders = [shared_folder(dataset, config, tmp_path / str(mirror), mirror) for mirror in (True, False)]
+    assert folders[0].resolve() != folders[1].resolve()
+    right = [accuracy_percent(train_teacher(dataset, config, folder, mirror), dataset.train, mirror) for mirror, folder in zip((True, False), folders)]
+    assert right[0] < 80 < 95 < right[1]
+
+
+def test_images_too_small_for_a_teacher_are_refused(tmp_path, digits):
+    with pytest.raises(ConfigError, match="images of 8x8; allowed: 9x9 and more"):
+        train_teacher(digits, TeacherConfig(), tmp_path)
 
 
 def test_a_link_to_a_folder_that_is_gone_is_made_anew(tmp_path, digits):

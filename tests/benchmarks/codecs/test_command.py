@@ -108,6 +108,15 @@ def test_training_comes_before_measuring_from_every_seed(few, tmp_path, monkeypa
     assert asked == [("cifar10", seed) for seed in "01"]
 
 
+def test_a_configuration_of_ones_own_stands_in_the_table_under_its_codec_s_name(few, tmp_path):
+    (tmp_path / "own.toml").write_text('extends = "digits"\n')
+    path = tmp_path / "codecs.json"
+    asked = ["--codecs", str(tmp_path / "own.toml"), "--quick", "--images", "60", "--threads", "1", "--runs", str(tmp_path), "--json", str(path)]
+    assert command.main(asked) == 0
+    found = json.loads(path.read_text())["rows"]
+    assert {row["bundle"] for row in found if row["accuracy_percent"] is not None} == {"digits", "digits-blind"}
+
+
 def test_a_pattern_names_all_configurations_that_fit():
     assert rows.named(["digits_only_?", "no_such*", "cifar10"]) == ["digits_only_2", "digits_only_4", "digits_only_8", "no_such*", "cifar10"]
 

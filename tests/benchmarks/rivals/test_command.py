@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -114,6 +115,14 @@ def test_the_bound_lies_between_the_clean_level_and_the_damaged_one(contest):
     right, decoded = contest.bound(Rival("normal-approximation", 4, 8), condition)
     clean, hurt = contest.ours(4, Condition("bsc")).mean(), contest.ours(4, condition).mean()
     assert 0 < decoded < 1 and min(clean, hurt) <= right.mean() <= max(clean, hurt)
+
+
+def test_a_last_byte_that_symbols_do_not_fill_is_hit_like_the_others(contest):
+    manifest, partial = contest.bundle.manifest, copy.copy(contest)
+    longest = replace(manifest.levels[-1], symbols=60)
+    partial.bundle = replace(contest.bundle, manifest=replace(manifest, symbols=60, levels=(*manifest.levels[:-1], longest)))
+    (flips, erased), (whole, _) = (next(each._hits(Condition("bsc", 0.1), 64)) for each in (partial, contest))
+    assert flips.shape == erased.shape and (flips == whole).all()
 
 
 def test_no_rival_carries_less_than_the_shortest_level():

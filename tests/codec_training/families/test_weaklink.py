@@ -52,6 +52,26 @@ def test_centers_train_export_to_thresholds_and_decode(tmp_path):
     assert np.array_equal(program.layers[-1].index_map, heads.aware.centers.index_map.numpy())
 
 
+def test_a_resumed_training_assigns_to_centers_as_sharply_as_one_that_was_not_stopped(tmp_path, monkeypatch):
+    text = CENTERS.replace("float_epochs = 3", "float_epochs = 1")
+    config = load_config(write(tmp_path, text))
+    dataset = hold_out(load_dataset("digits"), 200)
+    sharpness = []
+
+    def run(stage, epochs, *args):
+        if stage.name == "integer":
+            sharpness.append(stage.parts["encoder"].centers.sharpness)
+            raise KeyboardInterrupt
+        train_stage(stage, epochs, *args)
+
+    train_stage = weaklink.Stage.run
+    monkeypatch.setattr(weaklink.Stage, "run", run)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            weaklink.train(config, dataset, tmp_path / "run")
+    assert sharpness == [weaklink.SHARPNESS[-1]] * 2
+
+
 THREE_BITS = CENTERS.replace("levels = [8, 32]", "levels = [5, 21, 30]").replace("bits = 2", "bits = 3").replace("float_epochs = 3", "float_epochs = 1")
 
 
