@@ -79,6 +79,8 @@ class BundleControl:
             async with self._turn:
                 try:
                     await change
+                except NotFound:
+                    raise  # nothing was tried: what the caller named is not there
                 except Exception as error:
                     log.warning("bundles: %s", error)
                     self._observe("failed")

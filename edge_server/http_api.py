@@ -10,16 +10,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from google.protobuf import json_format
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from edge_server.feedback import FeedbackJudge
 from edge_server.http_body import read_body, refusal_body
-from edge_server.http_infer import from_json
+from edge_server.http_infer import INFER, from_json
 from edge_server.messages import to_codec_list
 from edge_server.metrics import Metrics
 from edge_server.repository import Repository
 from edge_server.status_page import StatusPage
-from semantic_codec.errors import WeaklinkError
+from semantic_codec.errors import NotFound, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 
@@ -45,11 +46,12 @@ class AdminApi:
         app.add_exception_handler(WeaklinkError, _refuse)
         app.add_exception_handler(ClientDisconnect, _nobody_listens)
         self._page.add_to(app)
-        app.get("/healthz")(self.healthz)
-        app.get("/readyz")(self.readyz)
-        app.get("/metrics")(self.scrape)
-        app.get("/v1/codecs")(self.codecs)
+        read = {"/healthz": self.healthz, "/readyz": self.readyz, "/metrics": self.scrape, "/v1/codecs": self.codecs}
+        for path, answer in read.items():
+            app.get(path)(answer)
+            app.head(path, include_in_schema=False)(answer)
         app.post("/v1/feedback")(self.feedback)
+        app.add_exception_handler(HTTPException, _refuse_path)
         return app
 
     async def healthz(self) -> dict[str, str]:
@@ -83,6 +85,18 @@ class AdminApi:
 
 async def _refuse(request: Request, error: WeaklinkError) -> JSONResponse:
     return JSONResponse(refusal_body(request.url.path, error), status_code=error.http_status)
+
+
+async def _refuse_path(request: Request, refused: HTTPException) -> JSONResponse:
+    """No such path, or none of that method: inference, which is not the application's, among those that there are."""
+    routes = [route for route in request.app.routes if getattr(route, "include_in_schema", False)]
+    known = {f"POST {INFER}", *(f"{method} {route.path}" for route in routes for method in route.methods)}
+    error = NotFound(
+        f"there is no {request.method} {request.url.path[:80]}",
+        allowed=", ".join(sorted(known, key=lambda each: each.split()[::-1])),
+        fix="correct the path or the method",
+    )
+    return JSONResponse(refusal_body(request.url.path, error), status_code=refused.status_code, headers=refused.headers)
 
 
 async def _nobody_listens(*_) -> Response:

@@ -20,6 +20,7 @@ from semantic_codec.errors import InvalidRequest, WeaklinkError
 from weaklink.v1 import edge_pb2
 
 TRANSPORT = "http"
+INFER = "/v1/infer"
 _PLAIN = dict.fromkeys(("bitstream", "codec", "device", "request_id"), (str,)) | dict.fromkeys(
     ("version", "level", "sequence", "top_k"), (int,)
 ) | {"ber_estimate": (float, int)}
@@ -102,7 +103,7 @@ class _InferCall:
 
     def _read(self, body: bytes) -> edge_pb2.InferRequest:
         kind = next((value for name, value in self._scope["headers"] if name == b"content-type"), b"")
-        if kind.startswith(b"application/octet-stream"):
+        if kind.lower().startswith(b"application/octet-stream"):
             return _from_query(QueryParams(self._scope["query_string"]), body)
         return from_json(body, edge_pb2.InferRequest())
 
@@ -162,21 +163,21 @@ def _from_query(query: QueryParams, body: bytes) -> edge_pb2.InferRequest:
             allowed=", ".join((*TEXTS, *NUMBERS, "tasks", "erased", "encoder_hash")),
             fix="remove or rename it",
         )
-    try:
-        for name, kind in NUMBERS.items():
-            if name in query:
-                setattr(message, name, kind(query[name]))
-        for name in TEXTS:
-            if name in query:
-                setattr(message, name, query[name])
-        for part in query.getlist("erased"):
-            first, count = part.split(":")
-            message.erased.add(first_bit=int(first), bit_count=int(count))
-        message.encoder_hash = bytes.fromhex(query.get("encoder_hash", ""))
-    except (ValueError, TypeError) as error:
-        raise InvalidRequest(
-            f"the query cannot be read ({error})",
-            allowed="numbers as decimals, erased as FIRST:COUNT, encoder_hash in hex",
-            fix="correct the parameter",
-        ) from error
+    for name, value in query.multi_items():
+        try:
+            if name in NUMBERS:
+                setattr(message, name, NUMBERS[name](value))
+            elif name in TEXTS:
+                setattr(message, name, value)
+            elif name == "erased":
+                first, count = value.split(":")
+                message.erased.add(first_bit=int(first), bit_count=int(count))
+            elif name == "encoder_hash":
+                message.encoder_hash = bytes.fromhex(value)
+        except (ValueError, TypeError) as error:
+            raise InvalidRequest(
+                f"the query's {name} is {value[:40]!r}",
+                allowed="numbers as decimals that their field has room for, erased as FIRST:COUNT, encoder_hash in hex",
+                fix="correct the parameter",
+            ) from error
     return message

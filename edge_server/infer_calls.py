@@ -90,21 +90,21 @@ class InferCalls:
     def deadline(self, head: CallHead) -> float | None:
         return None if head.timeout_s is None else self.clock() + head.timeout_s
 
-    def submit(self, body: bytes, deadline: float | None, done: Callable[[Job], None]) -> Job:
-        """As :meth:`Inference.submit`, of an InferRequest's bytes."""
-        request = self._parse(body)
+    def submit(self, body: bytes | WeaklinkError, deadline: float | None, done: Callable[[Job], None]) -> Job:
+        """As :meth:`Inference.submit`, of an InferRequest's bytes, or of what is wrong with them."""
+        request = self._read(body)
         if isinstance(request, WeaklinkError):
             return self.refuse(request, done)
         return self._inference.submit(to_call(request, TRANSPORT, deadline), done)
 
     def submit_all(
-        self, bodies: Sequence[bytes], deadline: float | None, done: Callable[[Job], None], done_group: Callable[[Group], None]
+        self, bodies: Sequence[bytes | WeaklinkError], deadline: float | None, done: Callable[[Job], None], done_group: Callable[[Group], None]
     ) -> list[Job | Group]:
         """As :meth:`submit`, of several InferRequests; what is under way then."""
         if len(bodies) == 1 or self._inference.observed:  # to observers a group's members have no request ids
             jobs = [self.submit(body, deadline, done) for body in bodies]
             return [job for job in jobs if job.error is None]
-        requests = [self._parse(body) for body in bodies]
+        requests = [self._read(body) for body in bodies]
         refused = [request for request in requests if isinstance(request, WeaklinkError)]
         for error in refused:
             self.refuse(error, done)
@@ -116,6 +116,9 @@ class InferCalls:
             under_way += self._inference.submit_group(group)
         jobs = [self._inference.submit(to_call(request, TRANSPORT, deadline), done) for request in alone]
         return under_way + [job for job in jobs if job.error is None]
+
+    def _read(self, body: bytes | WeaklinkError) -> edge_pb2.InferRequest | WeaklinkError:
+        return body if isinstance(body, WeaklinkError) else self._parse(body)
 
     def refuse(self, error: WeaklinkError, done: Callable[[Job], None] = lambda job: None) -> Job:
         return self._inference.submit(Call(TRANSPORT, b""), done, refusal=error)
@@ -176,6 +179,8 @@ class UnaryInfer(GrpcCall):
 
 class StreamInfer(GrpcCall):
     """Any number of messages, each answered as soon as it can be."""
+
+    answers_each = True
 
     def __init__(self, calls: InferCalls, stream: Stream, head: CallHead):
         super().__init__(stream, head, HARD_LIMIT, calls.max_message_bytes)

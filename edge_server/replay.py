@@ -146,15 +146,18 @@ class ReplayWindows:
             log.error("the replay window is not written, a restart may accept old frames: %s", error)
 
     def _load(self) -> None:
-        """The windows of the file; a record that was cut short by a power cut ends it."""
+        """The windows of the file; without what a power cut left of its last record, and without damaged ones."""
         data = self._path.read_bytes() if self._path.exists() else b""
+        damaged = 0
         for first in range(0, len(data) - _SIZE + 1, _SIZE):
             record = data[first : first + _SIZE]
             if crc_hqx(record, 0xFFFF) != 0:
-                log.warning("%s is damaged from byte %d on; what is behind is lost", self._path, first)
-                break
+                damaged += 1  # all have one size: the others stand where they stood
+                continue
             device, key_id, sequence = _RECORD.unpack(record[: _RECORD.size])
             self._windows.setdefault((device, key_id), Window()).accept(sequence)
+        if damaged:
+            log.warning("%s has %d damaged records of %d, which are left out", self._path, damaged, len(data) // _SIZE)
 
     def _rewrite(self) -> None:
         """Replace the file by one that holds no more than the windows, in one step."""

@@ -38,7 +38,7 @@ def _fields(job: Job) -> dict[str, Any]:
         "device": call.device,
         "sequence": call.sequence if call.device else None,
         "ber": request.ber if request else None,
-        "error": None if job.error is None else str(job.error),
+        "error": None if job.error is None or job.cancelled else str(job.error),  # nobody was told
     }
     if answer is not None:
         fields |= {

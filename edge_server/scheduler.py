@@ -212,7 +212,7 @@ class Scheduler:
 
     def _end_late(self, jobs: Iterable[Job | Group]) -> None:
         for job in jobs:
-            job.error = deadline_passed()
+            job.error, job.finished = deadline_passed(), self._clock()
             self._finish(job)
 
     def _outcome(self, batch: list[Job | Group], running: asyncio.Future) -> list[EngineAnswer] | WeaklinkError:

@@ -33,7 +33,7 @@ from edge_server.grpc_door import UPSTREAM_OPTIONS, GrpcDoor
 from edge_server.health_service import HealthService
 from edge_server.heap import settle_heap
 from edge_server.http_api import AdminApi
-from edge_server.http_infer import HttpInfer
+from edge_server.http_infer import INFER, HttpInfer
 from edge_server.http_server import HttpServer
 from edge_server.infer_calls import InferCalls
 from edge_server.inference import Inference
@@ -370,7 +370,7 @@ class EdgeServer:
         settings = self._settings
         sock = bind("http", settings.host, settings.http_port, socket.SOCK_STREAM)
         app = HttpTraceContext(self._app) if self._observers else self._app
-        hot = {("POST", "/v1/infer"): self._http_infer}
+        hot = {("POST", INFER): self._http_infer}
         config = uvicorn.Config(
             HttpAccess(app, self._http_callers),
             http=partial(TimedHttp, settings.client_timeout_s, self._turns, self._connections, hot),

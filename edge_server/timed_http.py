@@ -108,6 +108,14 @@ class TimedHttp(HttpToolsProtocol):
             call.look(cycle.body, not cycle.more_body)
             if self._call is not None and cycle is self.cycle and cycle.more_body:
                 self.flow.resume_reading()
+        self._wait_for_the_next()
+
+    def _wait_for_the_next(self) -> None:
+        """What came may have been no request: an empty line, or the rest of one that is refused. uvicorn's limit was lifted by
+        it, and only an answer sets it again."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        if answered and self._timer is None and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _feed(self, data: bytes) -> None:
         """As uvicorn's, but that who offers another protocol is answered in this one (RFC 9110, 7.8)."""
@@ -222,7 +230,7 @@ class TimedHttp(HttpToolsProtocol):
         self._close_with(_TOO_LONG % len(body) + body)
 
     def _close_with(self, answer: bytes) -> None:
-        # Only where nothing else is being written: an answer to an earlier, pipelined request may be under way.
-        if self.cycle is None or self.cycle.response_complete:
+        # Only where nothing else is being written, as to an earlier, pipelined request, nor was to this one.
+        if self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body):
             self.transport.write(answer)
         self.transport.close()

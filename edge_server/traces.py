@@ -82,7 +82,7 @@ class Traces:
         if job.request is not None:
             known["weaklink.ber"] = job.request.ber
         span.set_attributes({name: value for name, value in known.items() if value != ""})
-        if job.error is not None:
+        if job.error is not None and not job.cancelled:
             span.set_status(Status(StatusCode.ERROR, str(job.error)))
         if answer is None:
             return

@@ -85,6 +85,9 @@ class GrpcCall:
     a compressed one, decompressed.
     """
 
+    answers_each = False
+    """Whether each message has an answer of its own, and so a compressed one that cannot be read, too."""
+
     def __init__(self, stream: Stream, head: CallHead, largest: int, largest_plain: int | None = None):
         self.stream, self.head, self._largest = stream, head, largest
         self._largest_plain = largest if largest_plain is None else largest_plain
@@ -119,9 +122,10 @@ class GrpcCall:
         """The peer may send as much again as was taken. None: no whole message is there, or the call has ended."""
         return next(iter(self.next_messages(1)), None)
 
-    def next_messages(self, most: int) -> list[bytes]:
+    def next_messages(self, most: int) -> list[bytes | WeaklinkError]:
         """As :meth:`next_message`, up to ``most`` of them. One that cannot be taken ends the call only when it is the
-        first: those before it are handed out."""
+        first: those before it are handed out. Where a call ``answers_each``, what is wrong with a compressed one is handed
+        out in its place."""
         held, place, missing, packed = self._held, 0, 0, False
         bodies: list[bytes] = []
         if self.stream.closed:
@@ -147,6 +151,9 @@ class GrpcCall:
             self.stream.expect(missing)
         elif packed:
             plain = self._decompressed(bodies[0])
+            if isinstance(plain, WeaklinkError) and not self.answers_each:
+                self.refuse(plain)
+                return []
             return [] if plain is None else [plain]
         return bodies
 
@@ -178,8 +185,8 @@ class GrpcCall:
         self._begun = True
         return _BEGIN
 
-    def _decompressed(self, body: bytes) -> bytes | None:
-        """None, and the call has ended, where that cannot be done."""
+    def _decompressed(self, body: bytes) -> bytes | WeaklinkError | None:
+        """What is wrong with it where that cannot be done; None, and the call has ended, where no message of it could be."""
         encoding = self.head.encoding
         if encoding not in ("gzip", "deflate"):
             problem = f"grpc-encoding is {encoding[:MOST_SHOWN]}"
@@ -191,16 +198,14 @@ class GrpcCall:
         except zlib.error:
             plain = b""
         if len(plain) > self._largest_plain:
-            self.refuse(_too_large(len(plain), self._largest_plain))
-            return None
+            return _too_large(f"more than {self._largest_plain}", self._largest_plain)
         if not inflater.eof:
             problem = f"a message is marked as compressed and is no {encoding}"
-            self.refuse(InvalidRequest(problem, allowed="what grpc-encoding says", fix="send all of it"))
-            return None
+            return InvalidRequest(problem, allowed="what grpc-encoding says", fix="send all of it")
         return plain
 
 
-def _too_large(size: int, limit: int) -> TooLarge:
+def _too_large(size: int | str, limit: int) -> TooLarge:
     return TooLarge(
         f"the message has {size} bytes",
         allowed=f"up to {limit}",

@@ -265,7 +265,7 @@ def _scalar(name: str, datatype: str, value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             pass
-    allowed = {"FP32": "a number", "INT64": "a whole number from 0 on", "BYTES": "UTF-8 text"}[datatype]
+    allowed = {"FP32": "a number", "INT64": f"a whole number from 0 to {(1 << 32) - 1}", "BYTES": "UTF-8 text"}[datatype]
     raise InvalidRequest(f"{name} is {str(value)[:40]!r}", allowed=allowed, fix=f"send it as {datatype}")
 
 

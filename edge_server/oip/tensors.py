@@ -65,7 +65,11 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Any) -> 
         with np.errstate(over="ignore"):  # infinity then; a value that must not be is refused where it is used
             return np.array(flat, dtype).reshape(shape)
     except OverflowError as error:
-        raise _bad_value(name, datatype, str(error)) from error
+        if dtype.kind == "f":
+            raise _bad_value(name, datatype, str(error)) from error
+        known = np.iinfo(dtype)
+        beyond = next(value for value in flat if not known.min <= value <= known.max)
+        raise _bad_value(name, f"{datatype}, {known.min} to {known.max}", beyond) from error
 
 
 def to_raw(tensor: np.ndarray) -> bytes:

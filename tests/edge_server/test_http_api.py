@@ -129,7 +129,9 @@ async def test_a_bad_body_is_refused_by_name_and_counted_once(
         ("colour=red", "'colour'"),
         ("ber_estimate=much", "much"),
         ("ber_estimate=nan", "ber_estimate is nan"),
-        ("level=-1", "cannot be read"),
+        ("level=-1", "the query's level is '-1'"),
+        ("level=x", "the query's level is 'x'"),
+        ("erased=0-4", "the query's erased is '0-4'"),
         ("erased=3", "FIRST:COUNT"),
         ("encoder_hash=zz", "in hex"),
         ("tasks=smell", "task is 'smell'"),
@@ -139,6 +141,23 @@ async def test_a_bad_query_is_refused_by_name(bundle_root: Path, query: str, tol
     async with running(bundle_root) as (_, at), http(at["http"]) as client:
         refused = await client.post(f"/v1/infer?{query}", content=PAYLOAD, headers=OCTETS)
         assert refused.status_code == 400 and told in refused.json()["error"]["message"]
+
+
+async def test_a_media_type_is_the_same_in_capitals(bundle_root: Path):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        answered = await client.post("/v1/infer?codec=toy", content=PAYLOAD, headers={"content-type": "Application/Octet-Stream"})
+        assert answered.status_code == 200
+
+
+async def test_what_there_is_can_be_asked_for_with_head_and_what_is_not_is_named(bundle_root: Path):
+    async with running(bundle_root) as (_, at), http(at["http"]) as client:
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/codecs"):
+            head = await client.head(path)
+            assert head.status_code == 200 and head.content == b""
+        for method, path, status in (("GET", "/v1/infer", 404), ("PUT", "/v1/feedback", 405), ("GET", "/v1/infr", 404)):
+            refused = await client.request(method, path)
+            told = refused.json()["error"]["message"]
+            assert refused.status_code == status and f"there is no {method} {path}" in told and "POST /v1/infer" in told
 
 
 async def test_a_full_queue_is_429_and_a_late_answer_504(bundle_root: Path):

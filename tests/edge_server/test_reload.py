@@ -239,6 +239,12 @@ async def test_what_was_unloaded_is_not_found_on_any_door(tmp_path: Path):
         assert read_reply(await device.reply(), device=7).status == ReplyStatus.ANSWERED
 
 
+async def test_a_name_that_is_not_there_is_no_failed_reload(bundle_root: Path):
+    async with running(bundle_root) as (server, at), httpx.AsyncClient(base_url=f"http://{at['http']}") as client:
+        assert (await client.post("/v2/repository/models/nobody/load", json={})).status_code == 404
+        assert sample(server, "weaklink_reloads_total", file="bundles", outcome="failed") in (None, 0)
+
+
 async def test_a_reload_that_fails_for_no_foreseen_reason_is_counted(bundle_root: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_) -> None:
         raise RuntimeError("no more threads")

@@ -83,6 +83,21 @@ def test_a_record_cut_short_loses_nothing_before_it(tmp_path):
     windows.close()
 
 
+def test_a_damaged_record_costs_no_other(tmp_path, caplog):
+    path = tmp_path / "window"
+    windows = ReplayWindows(path)
+    for device in range(20):
+        windows.accept(device, KEY, 5)
+    windows.close()
+    data = bytearray(path.read_bytes())
+    data[1] ^= 1
+    path.write_bytes(data)
+    found = ReplayWindows(path)
+    assert sum(found.accept(device, KEY, 5) for device in range(20)) == 1
+    assert "1 damaged records of 20" in caplog.text
+    found.close()
+
+
 def test_the_file_stays_small(tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "SPARE_RECORDS", 100)
     path = tmp_path / "window"

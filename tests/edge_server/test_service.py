@@ -378,6 +378,16 @@ async def test_feedback_becomes_accuracy(bundle_root: Path):
             assert sample(server, "weaklink_correct_predictions_total", **labels) == correct
 
 
+async def test_a_compressed_message_that_is_too_large_is_refused_alone(bundle_root: Path):
+    async with running(bundle_root) as (_, at), grpc_stub(at["grpc"]) as stub:
+        asked = [request(request_id="1"), request(request_id="2", bitstream=bytes(70_000)), request(request_id="3")]
+        call = stub.InferStream(iter(asked), compression=grpc.Compression.Gzip)
+        answers = [answer async for answer in call]
+        assert await call.code() is grpc.StatusCode.OK
+        refused = [answer.error.message for answer in answers if answer.HasField("error")]
+        assert len(answers) == 3 and len(refused) == 1 and "more than 65536 bytes" in refused[0]
+
+
 async def test_metadata_up_to_the_limit_are_taken_by_every_method(bundle_root: Path):
     async with running(bundle_root) as (_, at), grpc_stub(at["grpc"]) as stub:
         metadata = (("x-trace", 15_000 * "a"),)

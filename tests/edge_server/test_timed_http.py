@@ -64,6 +64,22 @@ async def test_a_request_in_pieces_is_one(bundle_root: Path):
         assert json.loads(content)["codec"] == "toy" and counted(server, "ok") == 1
 
 
+LATE = b"POST /nowhere HTTP/1.1\r\nhost: edge\r\ncontent-length: 4\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "rest"),
+    [(request(), 200, b"\r\n"), (LATE, 404, b"body"), (LATE, 404, b"bo")],
+    ids=["an empty line", "the rest of a body that was refused", "half of it"],
+)
+async def test_what_is_no_request_does_not_keep_a_connection_open(bundle_root: Path, first: bytes, status: int, rest: bytes):
+    async with running(bundle_root, client_timeout_s=2.0) as (_, at), connected(at) as peer:
+        peer.writer.write(first)
+        assert (await peer.answer())[0] == status
+        peer.writer.write(rest)
+        assert await peer.is_closed()  # within one of both limits, and without a second answer
+
+
 async def test_requests_behind_each_other_are_answered_in_their_order(bundle_root: Path):
     count = 300  # that all come at once: each is still a request of its own
     async with running(bundle_root) as (server, at), connected(at) as peer:
