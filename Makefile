@@ -100,7 +100,7 @@ CODEC ?= cifar10
 FIRMWARE ?= build/firmware
 .PHONY: firmware
 firmware: $(STAMP) ## build/firmware: weaklink-f405.elf and weaklink-m7.elf of CODEC, keyed with KEY_FILE (needs gcc-arm-none-eabi)
-	$(RUN) -m codec_training.export $(CODEC) --target stm32 --output $(FIRMWARE) $(if $(KEY_FILE),--key-file $(KEY_FILE))
+	$(RUN) -m weaklink export $(CODEC) --target stm32 --output $(FIRMWARE) $(if $(KEY_FILE),--key-file $(KEY_FILE))
 	$(MAKE) -C $(FIRMWARE)
 
 # SECONDS_TO_FUZZ is for this target alone; findings are written to build/fuzz.

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     bundle, board, links = find_bundle(options.codec), find_board(options.board), [find_link(name) for name in options.links]
     if options.run_ma is not None:
         board = replace(board, run_ma=options.run_ma)
-    instructions = options.instructions or read_measurement(bundle.manifest.name, board.core).instructions
+    instructions = options.instructions or read_measurement(bundle, board.core).instructions
     files = jpeg_sizes(bundle.manifest.training.get("data_set", ""), options.data, options.quality, options.images)
     bench = Bench(
         bundle, board, instructions, files, options.quality, options.images, options.attempts, options.seed,

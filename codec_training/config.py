@@ -110,7 +110,7 @@ def load_config(name: str):
 
 def _read(name: str, extended: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file's tables over those that it extends. ConfigError: not readable, not TOML, or it extends itself."""
-    path = Path(name) if name.endswith(".toml") else next(CONFIGS.rglob(f"{name}.toml"), None)
+    path = Path(name) if name.endswith(".toml") else next((file for file in CONFIGS.rglob("*.toml") if file.stem == name), None)
     if path is None or not path.is_file():
         ours = ", ".join(sorted(file.stem for file in CONFIGS.rglob("*.toml")))
         raise NotFound(f"there is no training configuration {name!r}", allowed=f"a .toml file, or {ours}", fix="check the path")

@@ -1,4 +1,4 @@
-"""``weaklink evaluate BUNDLE…``: accuracy of whole test splits over BER and level, as a table, a plot and JSON.
+"""``weaklink evaluate BUNDLE ...``: accuracy of whole test splits over BER and level, as a table, a plot and JSON.
 
 The bits come from the bundle's recording, or from a data set through the integer encoder; they are flipped and go
 through the same engine that serves. Several bundles see the same images and flips.

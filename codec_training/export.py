@@ -111,7 +111,7 @@ def export_run(folder: Path, dataset: Dataset, config, bundles: Path) -> list[Pa
         write_bundle(target, manifest, device, network)
         if suffix:
             (target / RECORDING).unlink()  # the twin's bitstreams are its codec's
-        (target / CARD).write_text(card(load_bundle(target)))
+        (target / CARD).write_text(card(load_bundle(target)), "utf-8")
         _check_size(target)
         paths.append(target)
     return paths

@@ -25,8 +25,8 @@ def write_c(bundle: Bundle, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"weaklink_{identifier(bundle.manifest.name)}"
     paths = [folder / f"{stem}.h", folder / f"{stem}.c"]
-    paths[0].write_text(_header(bundle, stem))
-    paths[1].write_text(_source(bundle, stem))
+    paths[0].write_text(_header(bundle, stem), "utf-8")
+    paths[1].write_text(_source(bundle, stem), "utf-8")
     return paths
 
 

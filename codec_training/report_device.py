@@ -27,7 +27,7 @@ def print_report(name: str, board: str, link: str | None = None, measurements: P
 def device_report(bundle: Bundle, board: Board, links: list[str], measurements: Path = MEASUREMENTS) -> str:
     """Layers, totals, times on the air and where the figures come from, as text."""
     manifest, program = bundle.manifest, EncoderProgram.from_bytes(bundle.encoder_bin)
-    measured = read_measurement(manifest.name, board.core, measurements)
+    measured = read_measurement(bundle, board.core, measurements)
     parts = [
         f"{manifest.name}, version {manifest.version}, on {board.title}",
         format_table(layer_rows(program, board, measured)),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
@@ -19,7 +19,6 @@ from edge_server.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from semantic_codec.errors import ConfigError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if value == "none" else value)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -30,8 +29,8 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address of all ports; 0.0.0.0 opens them to the network")
     grpc_port: Port = Field(50051, description="gRPC service, health and reflection; 0, as for every port: any free one, told on the ready line")
-    udp_port: OptionalPort = Field(50052, description="raw frames over UDP; none: not listening")
-    serial_port: OptionalPort = Field(None, description="raw frames on serial lines over TCP; none: not listening")
+    udp_port: Port | None = Field(50052, description="raw frames over UDP; none: not listening")
+    serial_port: Port | None = Field(None, description="raw frames on serial lines over TCP; none: not listening")
     http_port: Port = Field(8080, description="admin HTTP: status page, metrics, health, inference for curl")
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description=f"bundle folders, separated by '{os.pathsep}'; empty: the packaged bundles"
@@ -106,12 +105,14 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """pydantic takes false for 0, which of a port means any free one: whoever writes it wants none."""
+    def _plain_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes false for 0, which of a port means any free one: whoever writes it wants none. "none" is none of
+        whatever may be left out."""
         field = cls.model_fields[info.field_name]
-        if isinstance(value, bool) and bool not in (field.annotation, *get_args(field.annotation)):
+        kinds = (field.annotation, *get_args(field.annotation))
+        if isinstance(value, bool) and bool not in kinds:
             raise ValueError(f"neither true nor false ({field.description})")
-        return value
+        return None if value == "none" and type(None) in kinds else value
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -193,7 +194,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(

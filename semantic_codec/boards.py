@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semantic_codec.bundle import Bundle
+from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import NotFound
 
 MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "results" / "device.json"
@@ -64,15 +66,19 @@ class DeviceMeasurement:
     ram_bytes: int | None = None
 
 
-def read_measurement(codec: str, core: str, path: Path = MEASUREMENTS) -> DeviceMeasurement:
-    """What ``weaklink bench device`` wrote for a codec and a core ("f405", "m7"); all None where there is nothing.
+def read_measurement(bundle: Bundle, core: str, path: Path = MEASUREMENTS) -> DeviceMeasurement:
+    """What ``weaklink bench device`` wrote for a codec and a core ("f405", "m7"); all None where there is nothing, or of an
+    encoder of that name with other layers.
 
-    Its rows carry codec, board, layer ("all", "0", "1", ...) and instructions; that of all layers flash and RAM too.
+    Its rows carry codec, board, layer ("all", "0", "1", ...), macs and instructions; that of all layers flash and RAM too.
     """
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.is_file() else []
-    layers = {row["layer"]: row for row in rows if (row["codec"], row["board"]) == (codec, core)}
-    if "all" not in layers:
+    layers = {row["layer"]: row for row in rows if (row["codec"], row["board"]) == (bundle.manifest.name, core)}
+    if "all" not in layers or not bundle.runs_on_devices:
         return DeviceMeasurement()
     whole = layers.pop("all")
+    program = EncoderProgram.from_bytes(bundle.encoder_bin)
+    if {layer: row["macs"] for layer, row in layers.items()} != {str(layer): macs for layer, macs in enumerate(program.layer_macs)}:
+        return DeviceMeasurement()
     counts = tuple(layers[str(index)]["instructions"] for index in range(len(layers)))
     return DeviceMeasurement(whole["instructions"], counts, whole.get("flash_bytes"), whole.get("ram_bytes"))

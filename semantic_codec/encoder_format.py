@@ -102,13 +102,18 @@ class EncoderProgram:
         return int(np.prod(self.latent_shape))
 
     @property
+    def layer_macs(self) -> list[int]:
+        """Multiply-accumulates per image of each layer."""
+        found, height, width = [], self.height, self.width
+        for layer in self.layers:
+            found.append(layer.shape.macs(height, width))
+            height, width = layer.shape.output_size(height), layer.shape.output_size(width)
+        return found
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates per image."""
-        total, height, width = 0, self.height, self.width
-        for layer in self.layers:
-            total += layer.shape.macs(height, width)
-            height, width = layer.shape.output_size(height), layer.shape.output_size(width)
-        return total
+        return sum(self.layer_macs)
 
     def to_bytes(self) -> bytes:
         head = _HEAD.pack(MAGIC, self.bits_per_symbol, len(self.layers), self.height, self.width, 3)

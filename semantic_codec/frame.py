@@ -329,6 +329,10 @@ class FrameReader:
         self, received: Received, row: int, header: Any, codec: WireCodec, key: DeviceKey | None, errors: int
     ) -> FrameResult:
         codec = self._with_level(codec, header.level, received.format.payload_bytes)
+        # The header was searched for among those of all versions: its check may hold for one that has no such level.
+        if codec.payload_bytes[header.level : header.level + 1] != (received.format.payload_bytes,):
+            outcome = "unknown_level" if header.level >= len(codec.payload_bytes) else "bad_length"
+            return FrameResult(outcome, header, codec, None, (), received.pilot_bits, errors, key)
         payload = self._open(received.payload[row].tobytes(), header, key, received.erased)
         return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors, key)
 

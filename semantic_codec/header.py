@@ -57,7 +57,7 @@ def pack_numbers(values: list[tuple[int, int]]) -> bytes:
     """(value, width) pairs one after another, most significant bit first; the widths add up to whole bytes."""
     packed = 0
     for value, width in values:
-        packed = packed << width | value
+        packed = packed << width | operator.index(value)  # NumPy's integers would end at 64 bits
     return packed.to_bytes(sum(width for _, width in values) // 8, "big")
 
 

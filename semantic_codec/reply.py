@@ -94,7 +94,8 @@ def encode_reply(reply: Reply, device: int) -> bytes:
     """18 bytes for the device. InvalidRequest: the device is not a number of 16 bits."""
     check_range("device", device, 16)
     check_range("sequence", reply.sequence, 12)
-    return pack_reply(device, reply.sequence, reply.class_index, reply.confidence, reply.advice_level, reply.status)
+    advice = None if reply.advice_level is None else int(reply.advice_level)  # NumPy's integers would end at 64 bits
+    return pack_reply(int(device), int(reply.sequence), int(reply.class_index), reply.confidence, advice, reply.status)
 
 
 def pack_reply(

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -85,9 +86,7 @@ def fail(message: str) -> int:
     return 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``weaklink VERB ...``; returns the exit status: 0 done, 2 refused, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -97,19 +96,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in VERBS:
         return fail(f"unknown verb {name!r}; allowed: {', '.join(VERBS)}; fix: see weaklink --help")
+    return run_verb(name, rest)
+
+
+def _forget_output() -> None:
+    """What could not be written is not tried again at exit."""
+    with suppress(OSError):  # it may be no file: who called this in its own process has replaced it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``weaklink VERB ...``; returns the exit status: 0 done, 2 refused, 130 interrupted."""
     try:
-        return run_verb(name, rest)
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # at exit nobody would say that it failed
     except WeaklinkError as refusal:
         return fail(str(refusal))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader went away (`weaklink codecs | head`): nothing is left to say, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`weaklink codecs | head`): nothing is left to say.
+        _forget_output()
         return 1
     except OSError as refusal:
         if refusal.errno in (errno.ENOSPC, errno.EDQUOT) and refusal.filename is None:  # writes name no path
+            _forget_output()
             return fail(f"{refusal.strerror}, so not all was written; fix: free some space, or write to another disk")
         # About a path it is most likely the user's; anything else (a socket, say) is a defect of the verb's own.
         if refusal.filename is None:

@@ -106,9 +106,9 @@ def run(options: argparse.Namespace) -> int:
         bench = Bench(edge.ready, emulator.ready["control"], options.seed)
         rows = [*replay(bench, recorded, recording, options.frames), live_digits(bench, digits, options.frames)]
     picture = options.out / "demo.png"
-    save_plot(rows, picture)
     print()
     print_table([shown(row) for row in rows], COLUMNS)
+    save_plot(rows, picture)
     print(f"\n{NOTES.format(window=WINDOW)}\n\nThe picture is in {picture}. All took {time.monotonic() - started:.0f} s.\n\n{NEXT}")
     if options.json:
         write_json(options.json, rows, options.seed)

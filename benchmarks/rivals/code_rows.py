@@ -33,7 +33,7 @@ def device_columns(bundle: Bundle) -> Row:
     return {
         "encoder_macs": bundle.manifest.encoder.get("macs"),
         "encoder_bytes": len(bundle.encoder_data),
-        "encoder_ram_bytes": read_measurement(bundle.manifest.name, "f405").ram_bytes,
+        "encoder_ram_bytes": read_measurement(bundle, "f405").ram_bytes,
     }
 
 

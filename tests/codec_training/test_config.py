@@ -63,6 +63,12 @@ def test_a_wrong_value_is_refused_by_name(tmp_path, old, new, message):
         load_config(str(path))
 
 
+@pytest.mark.parametrize("name", ["*", "cifar10*", "**", "/nowhere/cifar10"])
+def test_a_name_is_no_pattern(name):
+    with pytest.raises(NotFound, match="there is no training configuration"):
+        load_config(name)
+
+
 def test_an_unknown_name_lists_ours():
     with pytest.raises(NotFound, match="cifar10, .*cifar10_three_levels, .*digits"):
         load_config("cifar")

@@ -48,13 +48,16 @@ def test_measured_figures_are_shown_and_missing_ones_said_to_be(tmp_path, bundle
     assert "not measured" in device_report(bundle, board, ["802154"], path)
     common = {"codec": "digits", "board": "f405"}
     rows = [common | {"layer": "all", "instructions": 1_680_000, "flash_bytes": 98_765, "ram_bytes": 43_210}]
-    rows += [common | {"layer": str(index), "instructions": 1680 * (index + 1)} for index in range(len(program.layers))]
+    rows += [common | {"layer": str(index), "macs": macs, "instructions": 1680 * (index + 1)} for index, macs in enumerate(program.layer_macs)]
     path.write_text(json.dumps({"rows": rows}))
     text = device_report(bundle, board, ["802154"], path)
     assert "not measured" not in text
     assert all(figure in text for figure in ("1680000", "98765", "43210"))
-    assert layer_rows(program, board, read_measurement("digits", "f405", path))[1]["time_ms"] == pytest.approx(0.02)
-    assert read_measurement("digits", "m7", path) == read_measurement("cifar10", "f405", path) == DeviceMeasurement()
+    assert layer_rows(program, board, read_measurement(bundle, "f405", path))[1]["time_ms"] == pytest.approx(0.02)
+    assert read_measurement(bundle, "m7", path) == read_measurement(find_bundle("cifar10"), "f405", path) == DeviceMeasurement()
+    rows[3]["macs"] += 1  # of another encoder of that name
+    path.write_text(json.dumps({"rows": rows}))
+    assert read_measurement(bundle, "f405", path) == DeviceMeasurement()
 
 
 def test_frames_on_a_link(bundle):

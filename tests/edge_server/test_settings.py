@@ -73,6 +73,11 @@ def test_a_bad_value_is_named_with_what_is_allowed_and_where_to_fix_it(argv: lis
     assert argv[0] in refused.value.fix
 
 
+@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.default is None])
+def test_whatever_may_be_left_out_takes_none(name: str):
+    assert getattr(load_settings([flag(name), "none"]), name) is None
+
+
 @pytest.mark.parametrize("line", ["serial_port = false", "udp_port = true", "max_batch = true", "drain_s = true"])
 def test_true_and_false_are_no_numbers(tmp_path: Path, line: str):
     (tmp_path / "edge.toml").write_text(line)

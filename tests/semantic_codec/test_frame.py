@@ -144,6 +144,21 @@ def test_two_versions_of_one_codec_are_told_apart_by_their_encoders():
         assert reader.read([flipped(frame, 0.05)])[0].codec == codec
 
 
+@pytest.mark.parametrize(("level", "size", "outcome"), [(2, 16, "unknown_level"), (0, 4, "bad_length")])
+def test_a_level_of_another_version_is_refused_however_damaged(level, size, outcome):
+    several, one = WireCodec(3, b"A" * 32, (4, 8, 16)), WireCodec(3, b"B" * 32, (16,))
+    reader = FrameReader([several, one])
+    frame = encode_frame(Header(3, level, 7, 100), bytes(range(size)), one.encoder_hash)
+    for ber in (0, 0.02, 0.05):
+        (result,) = reader.read([flipped(frame, ber, seed=8)])
+        assert (result.outcome, result.codec, result.payload) == (outcome, one, None)
+
+
+def test_numpy_s_numbers_are_numbers():
+    header = Header(1, np.int64(0), np.int64(7), np.int64(5))
+    assert encode_frame(header, bytes(2), SMALL.encoder_hash) == encode_frame(Header(1, 0, 7, 5), bytes(2), SMALL.encoder_hash)
+
+
 def test_reads_the_same_without_numba():
     rng = np.random.default_rng(4)
     frames = [flipped(frame_of(Header(2, i % 3, i, i))[1], rng.choice([0.02, 0.1, 0.2]), i) for i in range(60)]

@@ -85,6 +85,11 @@ def test_values_that_do_not_fit_are_refused(values):
         Reply(*values)
 
 
+def test_numpy_s_numbers_are_numbers():
+    found = Reply(np.int64(5), np.arange(4).argmax(), np.float32(0.5), np.int64(2))
+    assert encode_reply(found, np.int64(7)) == encode_reply(Reply(5, 3, 0.5, 2), 7)
+
+
 def test_a_device_that_does_not_fit_is_refused():
     with pytest.raises(InvalidRequest, match="device is 65536"):
         encode_reply(Reply(0, 0), 65536)

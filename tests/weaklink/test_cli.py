@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -81,6 +82,15 @@ def test_a_full_disk_is_one_line_and_status_2(door, capsys):
     door.main = lambda argv: Path("/dev/full").write_text("rows")
     assert cli.main(["probe"]) == 2
     assert capsys.readouterr().err.startswith("error: No space left on device, so not all was written; fix: free ")
+
+
+@pytest.mark.parametrize("argv", [["codecs"], ["--help"], ["codecs", "cifar10"]])
+def test_a_full_disk_at_the_end_is_one_line_and_status_2(argv):
+    """What was printed goes to the disk when the command ends, as where Python buffers it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-m", "weaklink", *argv], stdout=full, stderr=subprocess.PIPE, env=environment, text=True)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: No space left on device") and ended.stderr.count("\n") == 1
 
 
 def test_a_path_that_cannot_be_used_is_one_line_and_status_2(door, capsys, tmp_path):

@@ -10,15 +10,15 @@ def report(address, device, sequence, true_class, codec, task, timeout_s=5):
     """Whether the edge still knew the answer. address: (host, port). :class:`Unavailable` where it does not take it."""
     body = json.dumps(
         {"device": str(device), "sequence": sequence, "true_class": true_class, "codec": codec, "task": task}
-    )
-    request = "POST /v1/feedback HTTP/1.0\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    ).encode()
+    head = "POST /v1/feedback HTTP/1.0\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(address[0], address[1], 0, socket.SOCK_STREAM)[0]
         line = socket.socket(family, socket.SOCK_STREAM)
         try:
             line.settimeout(timeout_s)
             line.connect(target)
-            line.write(request % (address[0], len(body), body))
+            line.write((head % (address[0], len(body))).encode() + body)
             status = line.readline().split()
             while line.readline().strip():
                 pass
