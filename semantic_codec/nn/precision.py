@@ -8,7 +8,7 @@ import torch
 def multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32: with AMX, Arm's BF16, or AVX512-BF16 of another maker than Intel.
 
-    AVX512-BF16 makes the networks of `cifar10` 1.7 times as fast on an AMD EPYC, but takes 1.6 times as long as float32 on an
+    AVX512-BF16 makes the networks of `cifar10` 1.7 times as fast on an AMD EPYC, but takes 1.3 times as long as float32 on an
     Intel Xeon that hides its AMX (`weaklink bench runtimes`).
     """
     known = torch.cpu.get_capabilities()
