@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     if options.frames < 1:
         raise ConfigError(f"--frames is {options.frames}", allowed="1 or more", fix="give 2000")
+    options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole run to show
     recorded, digits = find_bundle(options.codec), find_bundle("digits")
     recording = recording_samples(recorded)
     started = time.monotonic()
