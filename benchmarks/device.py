@@ -68,10 +68,7 @@ def measure(bundle: Bundle, boards: Sequence[str]) -> list[dict[str, Any]]:
             sizes = {"flash_bytes": flash, "ram_bytes": ram, "stack_bytes": report.stack_bytes}
             sizes |= {"keyed_flash_bytes": keyed_flash, "keyed_ram_bytes": keyed_ram}
             rows.append(common | _row("all", encoder.program.macs, report.instructions) | sizes)
-            height, width = encoder.height, encoder.width
-            for number, (layer, count) in enumerate(zip(encoder.program.layers, report.layers, strict=True)):
-                macs = layer.shape.macs(height, width)
-                height, width = layer.shape.output_size(height), layer.shape.output_size(width)
+            for number, (macs, count) in enumerate(zip(encoder.program.layer_macs, report.layers, strict=True)):
                 rows.append(common | _row(str(number), macs, count))
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ def plot_accuracy(rows: Sequence[dict[str, Any]], path: Path) -> None:
     lines: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault((row["bundle"], row["version"], row["payload_bytes"]), []).append(row)
-    several = {bundle for bundle, version, _ in lines if any((bundle, version) != other[:2] and bundle == other[0] for other in lines)}
+    versions = Counter(bundle for bundle, _ in {line[:2] for line in lines})
     bers = sorted({row["ber"] for row in rows})
     zero = place_of_zero(bers)
     colours: dict[tuple[str, int, int], str] = {}
     for (bundle, version, size), points in lines.items():
         colour = colours.setdefault((bundle.removesuffix("-blind"), version, size), f"C{len(colours)}")
-        name = f"{bundle} {version}" if bundle in several else bundle
+        name = f"{bundle} {version}" if versions[bundle] > 1 else bundle
         points = sorted(points, key=lambda row: row["ber"])
         axes.errorbar(
             [row["ber"] or zero for row in points],

@@ -43,9 +43,8 @@ def layer_rows(program: EncoderProgram, board: Board, measured: DeviceMeasuremen
     """One row per layer: its shape, multiply-accumulates, bytes of weights, instructions, time."""
     rows, height, width = [], program.height, program.width
     instructions = measured.layers or (None,) * len(program.layers)
-    for index, (layer, count) in enumerate(zip(program.layers, instructions, strict=True)):
+    for index, (layer, macs, count) in enumerate(zip(program.layers, program.layer_macs, instructions, strict=True)):
         shape = layer.shape
-        macs = shape.macs(height, width)
         height, width = shape.output_size(height), shape.output_size(width)
         kind = "depthwise" if shape.kind == DEPTHWISE else "full"
         rows.append({

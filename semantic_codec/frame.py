@@ -316,11 +316,7 @@ class FrameReader:
             outcome = "unknown_codec"
         elif codec is None:
             outcome = self._mismatch(header)
-        elif header.level >= len(codec.payload_bytes):
-            outcome = "unknown_level"
-        elif codec.payload_bytes[header.level] != format.payload_bytes:
-            outcome = "bad_length"
-        else:
+        elif (outcome := _misfit(codec, header.level, format.payload_bytes)) is None:
             payload = self._open(payload, header, key, ())
             return FrameResult("ok", header, codec, payload, (), format.header_bits, errors, key)
         return FrameResult(outcome, header, codec, None, (), format.header_bits, errors, key)
@@ -330,8 +326,7 @@ class FrameReader:
     ) -> FrameResult:
         codec = self._with_level(codec, header.level, received.format.payload_bytes)
         # The header was searched for among those of all versions: its check may hold for one that has no such level.
-        if codec.payload_bytes[header.level : header.level + 1] != (received.format.payload_bytes,):
-            outcome = "unknown_level" if header.level >= len(codec.payload_bytes) else "bad_length"
+        if (outcome := _misfit(codec, header.level, received.format.payload_bytes)) is not None:
             return FrameResult(outcome, header, codec, None, (), received.pilot_bits, errors, key)
         payload = self._open(received.payload[row].tobytes(), header, key, received.erased)
         return FrameResult("ok", header, codec, payload, received.erased, received.pilot_bits, errors, key)
@@ -364,6 +359,13 @@ class FrameReader:
 
 
 @cache
+def _misfit(codec: WireCodec, level: int, payload_bytes: int) -> str | None:
+    """The outcome of a frame whose level the codec does not have, or not in this length; None: it has."""
+    if level >= len(codec.payload_bytes):
+        return "unknown_level"
+    return None if codec.payload_bytes[level] == payload_bytes else "bad_length"
+
+
 def _near_decoder(code: HeaderCode, most_errors: int) -> NearDecoder:
     return NearDecoder(code, most_errors)
 
