@@ -83,9 +83,12 @@ def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> IntegerLay
     middle, scale = features.mean(0), features.std()
     model = LogisticRegression(C=strength, max_iter=ROUNDS, tol=ENOUGH)
     found = model.fit(((features - middle) / scale).astype(np.float32), labels)
-    step = np.abs(found.coef_).max() / 127
-    weight = np.round(found.coef_ / step)
-    bias = np.round(found.intercept_ * scale / step - weight @ middle)
+    coefficients, intercepts = found.coef_, found.intercept_
+    if len(coefficients) == 1:  # of two classes scikit-learn gives the second one's alone
+        coefficients, intercepts = np.concatenate([-coefficients, coefficients]), np.concatenate([-intercepts, intercepts])
+    step = np.abs(coefficients).max() / 127
+    weight = np.round(coefficients / step)
+    bias = np.round(intercepts * scale / step - weight @ middle)
     return IntegerLayer(weight.astype(np.int8), bias.astype(np.int64))
 
 

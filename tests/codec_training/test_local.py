@@ -39,6 +39,13 @@ def test_rounded_weights_answer_as_the_regression_does():
     assert answers.shape == (100,) and set(answers) <= {0, 1, 2, 3}
 
 
+def test_two_classes_are_told_apart():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 500)
+    features = np.where(labels[:, None], 300, -300) + rng.integers(-100, 100, (500, 6))
+    assert (local.fit(features, labels, 0.1).answer(features) == labels).all()
+
+
 def test_features_are_what_the_last_layer_sees():
     bundle = find_bundle("digits")
     program, split = EncoderProgram.from_bytes(bundle.encoder_data), load_dataset("digits").test.take(np.arange(5))
