@@ -142,8 +142,9 @@ def count_macs(module: nn.Module, height: int, width: int) -> int:
     def norm(layer: GDN, _, output: torch.Tensor) -> None:
         counts.append(output[0].numel() * len(layer.beta))
 
-    kinds = {nn.Conv2d: weighed, nn.Linear: weighed, GDN: norm}
-    hooks = [layer.register_forward_hook(kinds[type(layer)]) for layer in module.modules() if type(layer) in kinds]
+    weighing = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(weighed) for layer in weighing]
+    hooks += [layer.register_forward_hook(norm) for layer in module.modules() if isinstance(layer, GDN)]
     module.eval()(torch.zeros(1, height, width, 3, dtype=torch.uint8))
     for hook in hooks:
         hook.remove()

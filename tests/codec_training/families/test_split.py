@@ -11,6 +11,7 @@ from codec_training import train
 from codec_training.config import CONFIGS, load_config
 from codec_training.datasets import Dataset, Split
 from codec_training.families import split
+from codec_training.families.split_stages import count_macs
 from semantic_codec.bundle import find_bundle, load_bundle, load_recording
 from semantic_codec.errors import BundleError, ConfigError
 from semantic_codec.nn.aecnn import Attended, ChannelSelection
@@ -126,3 +127,20 @@ def test_a_family_that_this_node_does_not_know_is_refused(tmp_path):
     bundle = find_bundle("digits")
     with pytest.raises(BundleError, match="of the family 'strong'; allowed: weaklink, semanticnn"):
         load_edge_network(replace(bundle, manifest=replace(bundle.manifest, family="strong")))
+
+
+def test_depthwise_convolutions_count_as_any_others():
+    class Layer(torch.nn.Conv2d):
+        pass
+
+    def device(kind):
+        return torch.nn.Sequential(Moved(), torch.nn.Conv2d(3, 8, 1), kind(8, 8, 3, padding=1, groups=8))
+
+    assert count_macs(device(Layer), 6, 5) == count_macs(device(torch.nn.Conv2d), 6, 5) == 6 * 5 * (3 * 8 + 9 * 8)
+
+
+class Moved(torch.nn.Module):
+    """Pixels uint8 (B, H, W, 3) as the layers behind it take them."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.permute(0, 3, 1, 2).float()
