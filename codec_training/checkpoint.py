@@ -19,10 +19,13 @@ def save_checkpoint(folder: Path, epoch: int, config: dict[str, Any], fingerprin
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    partial = folder / "checkpoint.pt.partial"
+    partial = folder / f"checkpoint.pt.{os.getpid()}.partial"  # runs that share a teacher may both be training it
     kept = {"epoch": epoch, "fingerprint": fingerprint, **{name: part.state_dict() for name, part in parts.items()}}
-    torch.save(kept, partial)
-    os.replace(partial, folder / "checkpoint.pt")
+    try:
+        torch.save(kept, partial)
+        os.replace(partial, folder / "checkpoint.pt")
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, fingerprint: dict[str, Any] | None = None, **parts) -> int:
