@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import LearningConfig, as_table
 from codec_training.optimizers import optimizers_of
 from codec_training.views import Batch, Views
+from semantic_codec.errors import ConfigError
 from semantic_codec.nn.centers import Centers
 
 
@@ -51,11 +53,18 @@ class Stage:
         kept |= {f"{name}schedule": each for name, each in schedules.items()}
         start = load_checkpoint(self.folder, self.fingerprint, **kept)
         for epoch in range(start, epochs):
+            # Flips, cuts and dropout are drawn from torch's own generator, of which a checkpoint knows nothing.
+            torch.manual_seed(zlib.crc32(f"{self.config.training.seed} {self.name} {epoch}".encode()))
             modules.train()
             total = 0.0
             progress = tqdm(batches(epoch), total=steps, desc=f"{self.name} {epoch + 1}/{epochs}", mininterval=5)
             for step in progress:
                 loss = loss_of(step)
+                if not torch.isfinite(loss):
+                    raise ConfigError(
+                        f"the loss of stage {self.name} is {float(loss.detach())} in epoch {epoch + 1}", allowed="a finite loss",
+                        fix="lower its learning rate in [training]; the run goes on from its last epoch, or delete its folder",
+                    )  # fmt: skip
                 modules.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(modules.parameters(), 5.0)

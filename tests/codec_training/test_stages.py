@@ -52,7 +52,8 @@ def _train(folder, optimizer: str, stop_after: int | None = None, fingerprint=FI
     def loss_of(batch) -> torch.Tensor:
         if stop_after is not None and len(losses) == stop_after * STEPS + 2:
             raise Stopped
-        loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+        hurt = nn.functional.dropout(batch[0], 0.1)  # drawn from torch's own generator, as flips are
+        loss = nn.functional.cross_entropy(network(hurt), batch[1])
         losses.append(float(loss.detach()))
         return loss
 
@@ -66,6 +67,13 @@ def test_a_stage_of_a_single_step_is_trained(tmp_path):
     stage = Stage("only", _Config(LearningConfig()), tmp_path, {"network": network}, _Log(), FINGERPRINT)
     stage.run(1, 3e-3, 1, lambda epoch: itertools.islice(_batches(epoch), 1), lambda batch: network(batch[0]).square().mean(), dict)
     assert any(not torch.equal(now, before) for now, before in zip(network.parameters(), _network().parameters()))
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_and_says_where(tmp_path):
+    network = _network()
+    stage = Stage("only", _Config(LearningConfig()), tmp_path, {"network": network}, _Log(), FINGERPRINT)
+    with pytest.raises(ConfigError, match="the loss of stage only is nan in epoch 1; .* lower its learning rate"):
+        stage.run(1, 3e-3, STEPS, _batches, lambda batch: network(batch[0]).mean() * float("nan"), dict)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
