@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -19,8 +20,12 @@ from semantic_codec.nn.channel import wrong_channel
 CONFIGS = Path(__file__).parent / "configs"
 """Found by name in the folder and below it; ``ablations`` holds variants that are trained to be compared or built upon."""
 
-LEAST = {"batch": 1, "views": 1, "margin": 0, "validation": 1, "seed": 0, "epochs": 1, "integer_epochs": 1}
-"""What [training] and [teacher] take at least; of the epochs of a stage that may be left out, 0."""
+MAY_BE_0 = ("margin", "seed", "blocks", "expand", "cut", "repeated")
+"""Whole numbers that may be 0, as the epochs of any stage but ``integer`` may; the others are 1 or more."""
+ABOVE_0 = ("learning_rate", "temperature", "bias_scale", "width")
+"""How the names of real numbers end that may not be 0; the others may, and none is below it."""
+SHARES = {"distil": "0 to 1", "label_smoothing": "0 to 1", "momentum": "0 to below 1", "dropout": "0 to below 1"}
+LARGEST_SEED = 2**32 - 1
 
 FIX = "correct the training configuration"
 
@@ -99,13 +104,32 @@ def load_config(name: str):
         raise ConfigError(problem, allowed=allowed, fix=FIX)
     if config.training.optimizer not in OPTIMIZERS:
         raise _wrong("training.optimizer", config.training.optimizer, ", ".join(OPTIMIZERS))
-    for where in ("training", "teacher"):
-        table = getattr(config, where)
-        for key, value in {} if table is None else vars(table).items():
-            least = LEAST.get(key, 0 if key.endswith("_epochs") else None)
-            if least is not None and value < least:
-                raise _wrong(f"{where}.{key}", value, f"{least} or more")
+    if not config.codec.task or "." in config.codec.task:  # it names a part of the edge's network
+        raise _wrong("codec.task", config.codec.task, "a name without a dot")
+    for where, table in vars(config).items():
+        if where not in ("codec", "channel"):
+            _check_numbers(where, table)
     return config
+
+
+def _check_numbers(where: str, value: Any) -> None:
+    """ConfigError: a number that nothing can be trained with, in a table, in its tables and lists."""
+    key = where.rpartition(".")[2]
+    least = 0 if key in MAY_BE_0 or (key.endswith("_epochs") and key != "integer_epochs") else 1
+    if dataclasses.is_dataclass(value):
+        for name, item in vars(value).items():
+            _check_numbers(f"{where}.{name}", item)
+    elif isinstance(value, tuple):
+        for item in value:
+            _check_numbers(where, item)
+    elif key in SHARES and not (0 <= value < 1 or (value == 1 and SHARES[key] == "0 to 1")):
+        raise _wrong(where, value, SHARES[key])
+    elif type(value) is int and value < least:
+        raise _wrong(where, value, f"{least} or more")
+    elif key == "seed" and value > LARGEST_SEED:
+        raise _wrong(where, value, f"0 to {LARGEST_SEED}")
+    elif type(value) is float and not (0 < value < math.inf or (value == 0 and not key.endswith(ABOVE_0))):
+        raise _wrong(where, value, "above 0" if key.endswith(ABOVE_0) else "0 or more")
 
 
 def _read(name: str, extended: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,11 @@ def wrong_channel(config: ChannelConfig) -> tuple[str, str] | None:
         (0 < config.ber_min <= config.ber_max, f"[channel] ber_min is {config.ber_min}", f"above 0, at most ber_max, {config.ber_max}"),
         *((0 <= share <= 1, f"[channel] {name} is {share}", "0 to 1") for name, share in shares),
         (config.burst_bits >= 1, f"[channel] burst_bits is {config.burst_bits}", "1 or more"),
-        (len(config.snr_db) in (0, 2), f"[channel] snr_db is {list(config.snr_db)}", "two numbers in dB, or none"),
+        # Shorter bursts cannot come so often that their bits make up ber_max.
+        (2 * config.ber_max <= 1 - 1 / max(config.burst_bits, 1) or not config.burst_share,
+         f"[channel] burst_bits is {config.burst_bits}", f"1 / (1 - 2 ber_max) and more: ber_max is {config.ber_max}"),
+        (len(config.snr_db) in (0, 2) and all(map(math.isfinite, config.snr_db)),
+         f"[channel] snr_db is {list(config.snr_db)}", "two numbers in dB, or none"),
     ):
         if not holds:
             return problem, allowed
