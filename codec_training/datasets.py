@@ -250,7 +250,7 @@ def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> tuple[Split, 
             try:
                 with Image.open(path) as opened:
                     image = opened_to_rgb(opened, str(path))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's decoders raise
+            except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's decoders raise
                 raise ConfigError(f"{path} cannot be read ({error})", allowed="whole image files", fix="replace or remove it") from error
             if images and image.shape != images[0].shape:
                 raise ConfigError(

@@ -1,7 +1,7 @@
 """``weaklink evaluate BUNDLE ...``: accuracy of whole test splits over BER and level, as a table, a plot and JSON.
 
 The bits come from the bundle's recording, or from a data set through the integer encoder; they are flipped and go
-through the same engine that serves. Several bundles see the same images and flips.
+through the same engine that serves. Several bundles see the same images, and those that send as many bits the same flips.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = {
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink evaluate", description=__doc__)
-    parser.add_argument("bundle", nargs="+", help="names (cifar10) or folders of bundles; compared on the same flips")
+    parser.add_argument("bundle", nargs="+", help="names (cifar10) or folders of bundles; those that send as many bits are compared on the same flips")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--recording", action="store_true", help="the bundle's recording (default where it has one)")
     source.add_argument("--data-set", metavar="NAME", help="cifar10, cifar100, digits or folder:PATH, freshly encoded")
@@ -141,12 +141,21 @@ def correctness(
 
 
 def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
-    """Encode images with the bundle's integer encoder, or with its reference in floats where it has no other."""
+    """Encode images with the bundle's integer encoder, or with its reference in floats where it has no other.
+
+    ConfigError: they have another size than the bundle's.
+    """
+    manifest = bundle.manifest
+    if images.shape[1:3] != (manifest.height, manifest.width):
+        raise ConfigError(
+            f"the images are {images.shape[2]}x{images.shape[1]}", allowed=f"{manifest.width}x{manifest.height}, which {manifest.name} learned on",
+            fix="resize them first",
+        )  # fmt: skip
     if bundle.runs_on_devices:
         symbols = IntegerEncoder.from_bytes(bundle.encoder_bin).encode(images)
     else:
         symbols = encode_in_floats(load_reference_encoder(bundle), images)
-    return Recording(pack_symbols(symbols[:, : bundle.manifest.symbols], bundle.manifest.bits_per_symbol), labels)
+    return Recording(pack_symbols(symbols[:, : manifest.symbols], manifest.bits_per_symbol), labels)
 
 
 def _recording(bundle: Bundle) -> Recording:

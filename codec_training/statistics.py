@@ -11,6 +11,8 @@ def interval_percent(right: np.ndarray) -> float:
     ``right`` bool or float (draws, N): one image's draws are one observation, since its flips differ but it does not.
     """
     per_image = right.mean(axis=0)
+    if len(per_image) < 2:
+        return 100.0  # one image tells nothing of others
     return float(100 * 1.96 * per_image.std(ddof=1) / np.sqrt(len(per_image)))
 
 

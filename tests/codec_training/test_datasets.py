@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from codec_training.datasets import Split, data_folder, hold_out, load_dataset
 from semantic_codec.errors import ConfigError, InvalidRequest, NotFound
@@ -124,6 +124,13 @@ def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="dog/0.png cannot be read"):
         load_dataset(f"folder:{tmp_path / 'two'}")
     (tmp_path / "two" / "dog" / "0.png").unlink()
+    if features.check("avif"):
+        target = tmp_path / "two" / "dog" / "0.avif"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(target)
+        target.write_bytes(target.read_bytes()[:-400])
+        with pytest.raises(ConfigError, match="dog/0.avif cannot be read"):
+            load_dataset(f"folder:{tmp_path / 'two'}")
+        target.unlink()
     (tmp_path / "two" / "dog" / "0.ppm").write_bytes(b"P6\n6 ")
     with pytest.raises(ConfigError, match="dog/0.ppm cannot be read"):
         load_dataset(f"folder:{tmp_path / 'two'}")

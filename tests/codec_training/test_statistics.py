@@ -11,6 +11,10 @@ def test_interval_is_the_binomial_one_for_a_single_draw():
     assert interval_percent(np.repeat(right, 3, axis=0)) == pytest.approx(interval_percent(right))
 
 
+def test_one_image_leaves_everything_open():
+    assert interval_percent(np.ones((3, 1))) == 100
+
+
 def test_paired_interval_is_narrow_where_codecs_err_on_the_same_images():
     rng = np.random.default_rng(0)
     right = rng.random((3, 5000)) < 0.9

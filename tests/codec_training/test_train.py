@@ -240,6 +240,11 @@ def test_classes_of_a_data_set_are_the_bundle_s_by_name(tmp_path):
         evaluate.main(["digits", "--ber", "0", "--data-set", f"folder:{tmp_path / 'named'}"])
 
 
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ConfigError, match="the images are 9x7; allowed: 8x8, which digits learned on; fix: resize them first"):
+        evaluate.record(find_bundle("digits"), np.zeros((2, 7, 9, 3), np.uint8), np.zeros(2, np.int64))
+
+
 @pytest.mark.parametrize(("arguments", "message"), [(["--ber", "0.6"], "--ber is 0.6"), (["--draws", "0"], "--draws is 0"), (["--seed", "-1"], "--seed is -1")])
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
