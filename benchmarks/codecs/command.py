@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.codecs.plots import draw
-from benchmarks.codecs.rows import BASE, measure, named, planned, taken_over
+from benchmarks.codecs.rows import BASE, is_mean, measure, named, planned, taken_over
 from benchmarks.codecs.tables import markdown
 from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS
@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for name in names for row in measure(name, arguments.runs, store, arguments, CONDITIONS)]
     rows += taken_over(read_rows(arguments.rivals), rows)
     shown = {row.get("bundle") for row in rows}
-    stored = store.earlier if arguments.codecs else []
-    store.rows = [*rows, *(row for row in stored if ("key" in row or row["variant"] == BASE) and row["bundle"] not in shown)]
+    stored = [row for row in store.earlier if "key" in row or row["variant"] == BASE or is_mean(row)] if arguments.codecs else []
+    store.rows = [*rows, *(row for row in stored if row["bundle"] not in shown)]
     store.close([])
     text = markdown(rows)
     print(text)

@@ -58,14 +58,14 @@ def find_trained(name: str, runs: Path) -> Bundle | None:
 def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[Row]:
     """The rows of a codec, its name or its own .toml file, of its blind twin, of its trainings from other seeds, of its base.
 
-    Where its bundle is not there, those that the store's file has; where it has none, a row that says that it was not trained.
+    Where a bundle is not there, those that the store's file has; where it has none, a row that says that it was not trained.
     """
     first, asked = len(store.rows), name
     if asked.endswith(".toml"):
         name = load_config(asked).codec.name
     bundle = find_trained(name, runs)
     if bundle is None:
-        kept = [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None and not is_mean(row)]
+        kept = stored_of(name, store)
         if kept:
             return [*kept, *seed_means(kept, name)]
         config = load_config(asked)
@@ -78,7 +78,14 @@ def measure(name: str, runs: Path, store: Store, arguments, conditions) -> list[
             own = recording if found.encoder_data == bundle.encoder_data else first_images(load_recording(found), arguments.images)
             _measure(found, own, store, arguments, conditions)
     rows = store.rows[first:]
+    shown = {row["bundle"] for row in rows}
+    rows += [row for row in stored_of(name, store) if "-seed" in row["bundle"] and row["bundle"] not in shown]
     return [*rows, *seed_means(rows, name), *base_row(bundle, len(recording.labels))]
+
+
+def stored_of(name: str, store: Store) -> list[Row]:
+    """What the store's file has of the trainings of a codec and of its twin."""
+    return [row for row in store.earlier if codec_of(row) == name and row["accuracy_percent"] is not None and not is_mean(row)]
 
 
 def first_images(recording: Recording, count: int) -> Recording:

@@ -61,6 +61,20 @@ def test_rows_stay_where_their_bundle_does_not(few, tmp_path, capsys):
     assert "not trained" not in capsys.readouterr().out
 
 
+def test_rows_of_other_seeds_stay_where_only_the_first_training_is_there(few, tmp_path):
+    path = tmp_path / "codecs.json"
+    asked = ["--codecs", "digits", "--quick", "--images", "40", "--threads", "1", "--runs", str(tmp_path), "--json", str(path)]
+    command.main(asked)
+    rows = json.loads(path.read_text())["rows"]
+    seeds = [{**row, "bundle": "digits-seed1", "key": f"1{row['key']}"} for row in rows if row.get("bundle") == "digits" and row.get("family") == "weaklink"]
+    mean = {**seeds[0], "bundle": "elsewhere", "seeds_deviation_percent": 0.5}
+    path.write_text(json.dumps({"rows": [*rows, *seeds, mean]}))
+    command.main(asked)
+    found = json.loads(path.read_text())["rows"]
+    assert [row for row in found if row["bundle"] == "digits-seed1"] == seeds and mean in found
+    assert len([row for row in found if row["bundle"] == "digits" and row["seeds"] == 2]) == len(seeds)
+
+
 def test_another_seed_is_a_row_of_its_own_and_part_of_the_mean(few, tmp_path, capsys):
     """A second training is played by a copy of the first, and its bits by the same recording."""
     digits = find_bundle("digits")
