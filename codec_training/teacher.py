@@ -62,10 +62,11 @@ class ConvGroup(nn.Sequential):
 
 
 class Teacher(nn.Module):
-    """uint8 (B, H, W, 3) -> logits (B, classes)."""
+    """uint8 (B, H, W, 3) -> logits (B, classes). mirror: a mirrored image is of the same class, :func:`answers` asks for both."""
 
-    def __init__(self, classes: int, widths: tuple[int, int, int] = (64, 256, 256)):
+    def __init__(self, classes: int, widths: tuple[int, int, int] = (64, 256, 256), mirror: bool = True):
         super().__init__()
+        self.mirror = mirror
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("std", torch.ones(3))
         whitened = 2 * 3 * 2 * 2
@@ -126,7 +127,7 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path, mirror:
             fix="leave [teacher] out, and set [training] distil to 0",
         )  # fmt: skip
     torch.manual_seed(config.seed)
-    model = Teacher(len(dataset.classes), config.widths).to(memory_format=torch.channels_last)
+    model = Teacher(len(dataset.classes), config.widths, mirror).to(memory_format=torch.channels_last)
     model.fit_input(dataset.train.images[:5000])
     steps = len(dataset.train) // config.batch
     optimizer, schedule = _optimizer(model, config, steps * config.epochs)
@@ -155,9 +156,9 @@ def train_teacher(dataset: Dataset, config: TeacherConfig, folder: Path, mirror:
             loss.backward()
             optimizer.step()
             schedule.step()
-        save_checkpoint(folder, epoch + 1, asdict(config), fingerprint, model=model, optimizer=optimizer, schedule=schedule)
+        save_checkpoint(folder, epoch + 1, asdict(config) | {"mirror": mirror}, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
         if dataset.validation is not None:
-            print(f"teacher epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation, mirror):.2f} %", flush=True)
+            print(f"teacher epoch {epoch + 1}: validation {accuracy_percent(model, dataset.validation):.2f} %", flush=True)
     return model.eval()
 
 
@@ -190,10 +191,15 @@ def predict(model: nn.Module, images: np.ndarray | torch.Tensor, batch: int = 10
         return torch.cat([model(part).float() for part in images.split(batch)])
 
 
-def accuracy_percent(model: nn.Module, split, mirror: bool = True) -> float:
-    """Top-1 accuracy in percent, with ``mirror`` of the mean of an image's logits and its mirror image's."""
-    images = torch.from_numpy(split.images)
-    logits = predict(model, images)
-    if mirror:
-        logits = logits + predict(model, images.flip(2))
-    return 100.0 * (logits.argmax(1).numpy() == split.labels).mean()
+def answers(model: Teacher, images: np.ndarray) -> np.ndarray:
+    """Classes int64 (N,) of images uint8 (N, H, W, 3), by the mean over an image and its mirror image where ``mirror`` allows it."""
+    asked = torch.from_numpy(images)
+    logits = predict(model, asked)
+    if model.mirror:
+        logits = logits + predict(model, asked.flip(2))
+    return logits.argmax(1).numpy()
+
+
+def accuracy_percent(model: Teacher, split) -> float:
+    """Top-1 accuracy of :func:`answers` in percent."""
+    return 100.0 * (answers(model, split.images) == split.labels).mean()

@@ -30,7 +30,7 @@ from benchmarks.rivals.targets import verdicts
 from codec_training.config import load_config
 from codec_training.datasets import trained_on
 from codec_training.evaluate import DRAWS
-from semantic_codec.bundle import Recording, find_bundle, load_recording
+from semantic_codec.bundle import Manifest, Recording, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
 
 
@@ -62,9 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     stored = read_rows(arguments.json) if arguments.json else []
     store = Store(arguments.json, arguments.seed, measures=not arguments.stored)
-    for name in arguments.bundles:
-        compare(name, store, arguments)
-    found = verdicts(store.rows)
+    manifests = [compare(name, store, arguments) for name in arguments.bundles]
+    found = verdicts(store.rows, manifests)
     compared = {row["bundle"] for row in store.rows}
     store.close([*found, *(row for row in stored if row["bundle"] not in compared)])
     text = markdown(store.rows, found)
@@ -76,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
-    """All rows of one bundle."""
+def compare(name: str, store: Store, arguments: argparse.Namespace) -> Manifest:
+    """All rows of one bundle, whose manifest is returned."""
     trainings = {config.dataset: config.name for config in (load_config(name).codec for name in arguments.pictures)}
     bundle = find_bundle(name)
     whole = load_recording(bundle)
@@ -96,8 +95,9 @@ def compare(name: str, store: Store, arguments: argparse.Namespace) -> None:
     shared = {key: value for key, value in base.items() if key not in ("bundle_version", "bundle_files", "validation_images")}
     ours = contest.ours(bundle.manifest.levels[-1].payload_bytes, Condition("bsc"))
     classes = len(bundle.manifest.tasks[0].classes)
-    run = arguments.runs / trainings.get(base["dataset"], bundle.manifest.name)
+    run = arguments.runs / trainings.get(bundle.manifest.training["config"]["codec"]["dataset"], bundle.manifest.name)
     measure_pictures(store, shared, test, run, classes, 100 * float(ours.mean()))
+    return bundle.manifest
 
 
 if __name__ == "__main__":

@@ -152,11 +152,12 @@ class Contest:
 
     def _ask(self, soft: np.ndarray, ber: np.ndarray) -> np.ndarray:
         """Classes int (N,) of a prefix's posterior means (N, k): the shortest level that holds it, as if the rest had not arrived."""
-        manifest, held = self.bundle.manifest, soft.shape[1]
-        level = next(level for level in manifest.levels if 8 * level.payload_bytes >= held)
+        manifest = self.bundle.manifest
+        level = next(level for level in manifest.levels if 8 * level.payload_bytes >= soft.shape[1])
+        soft = soft[:, : level.symbols * manifest.bits_per_symbol]  # whole symbols: what is behind them in the last byte is padding
         found = [np.empty(0, np.int64)]
         for start in range(0, len(soft), CHUNK):
-            part = np.pad(soft[start : start + CHUNK], ((0, 0), (0, manifest.bits - held)))
+            part = np.pad(soft[start : start + CHUNK], ((0, 0), (0, manifest.bits - soft.shape[1])))
             answer = self._engine.probabilities(part, np.full(len(part), level.number), ber[start : start + CHUNK])
             found.append(answer[manifest.tasks[0].name].argmax(1))
         return np.concatenate(found)

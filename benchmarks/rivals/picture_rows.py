@@ -14,10 +14,10 @@ from benchmarks.rivals.code_rows import figures
 from benchmarks.rivals.codes import frame_error
 from benchmarks.rivals.contest import SHARES
 from benchmarks.rivals.images import ImageFormat, encode, whole_bytes
-from benchmarks.rivals.receiver import FOLDER, correctness, load_receiver
+from benchmarks.rivals.receiver import FOLDER, load_receiver
 from benchmarks.rivals.store import Row, Store
 from codec_training.datasets import Split
-from codec_training.teacher import Teacher
+from codec_training.teacher import Teacher, answers
 from semantic_codec.frame import HEADER_BYTES
 
 # Where pictures reach our accuracies to either network, in fine steps: a line between distant qualities would cut the curve's bend.
@@ -77,7 +77,7 @@ class PictureRows:
 
     def _send(self, form: ImageFormat) -> Sent:
         coded = encode(self._test.images, form)
-        right = correctness(self._model, coded.images, self._test.labels)[None].astype(float)
+        right = (answers(self._model, coded.images) == self._test.labels)[None].astype(float)
         return Sent(right, coded.stripped_bytes, coded.file_bytes)
 
     def _row(self, family: str, variant: str, ber: float, measure) -> Row:
@@ -124,7 +124,7 @@ class PictureRows:
 
     def _raw(self) -> None:
         test, size = self._test, int(np.prod(self._test.images.shape[1:]))
-        right = cache(lambda: correctness(self._model, test.images, test.labels)[None].astype(float))
+        right = cache(lambda: (answers(self._model, test.images) == test.labels)[None].astype(float))
         sizes = np.full(len(test), size)
         for ber in BERS:
             self._row("raw", "flips and all", ber, lambda: figures(self._hurt(ber) if ber else right(), None) | {
@@ -142,7 +142,7 @@ class PictureRows:
                 [part ^ np.packbits(rng.random((*part.shape, 8), dtype=np.float32) < ber, axis=-1)[..., 0]
                  for part in np.array_split(test.images, -(-len(test) // 500))]
             )  # fmt: skip
-            rights.append(correctness(self._model, received, test.labels))
+            rights.append(answers(self._model, received) == test.labels)
         return np.stack(rights).astype(float)
 
 

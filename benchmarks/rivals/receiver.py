@@ -22,7 +22,7 @@ from codec_training.augment import crop, pad_reflect
 from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
-from codec_training.teacher import Teacher, TeacherConfig, accuracy_percent, predict
+from codec_training.teacher import Teacher, TeacherConfig, accuracy_percent
 from semantic_codec.nn.precision import in_half
 
 EPOCHS, BATCH, LEARNING_RATE, MARGIN = 3, 500, 0.05, 4
@@ -53,7 +53,8 @@ def load_receiver(folder: Path, classes: int) -> Teacher | None:
     if not (folder / "config.json").is_file():
         return None
     settings = json.loads((folder / "config.json").read_text())
-    model = Teacher(classes, tuple(settings.get("widths", TeacherConfig.widths))).to(memory_format=torch.channels_last)
+    widths = tuple(settings.get("widths", TeacherConfig.widths))
+    model = Teacher(classes, widths, settings.get("mirror", True)).to(memory_format=torch.channels_last)
     return model.eval() if load_checkpoint(folder, model=model) >= settings["epochs"] else None
 
 
@@ -63,12 +64,13 @@ def fine_tune(model: Teacher, dataset: Dataset, epochs: int, seed: int, folder: 
     ConfigError: what lies there began as another network, or saw other images.
     """
     widths = [group[0].out_channels for group in model.groups]
-    settings = {"epochs": epochs, "seed": seed, "widths": widths}
+    settings = {"epochs": epochs, "seed": seed, "widths": widths} | ({} if model.mirror else {"mirror": False})
     began = blake2s(safetensors.torch.save({name: each.contiguous() for name, each in model.state_dict().items()})).hexdigest()
     fingerprint = settings | {"images": dataset.digest(), "began as": began}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE, momentum=0.9, nesterov=True)
-    steps = len(dataset.train) // BATCH
+    batch = min(BATCH, len(dataset.train))
+    steps = len(dataset.train) // batch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / (steps * epochs)))
     start = load_checkpoint(folder, fingerprint, model=model, optimizer=optimizer, schedule=schedule)
     labels = torch.from_numpy(dataset.train.labels)
@@ -78,9 +80,9 @@ def fine_tune(model: Teacher, dataset: Dataset, epochs: int, seed: int, folder: 
         order = torch.randperm(len(labels), generator=generator)
         model.train()
         for step in tqdm(range(steps), desc=f"receiver epoch {epoch + 1}/{epochs}", mininterval=10):
-            index = order[step * BATCH : (step + 1) * BATCH]
+            index = order[step * batch : (step + 1) * batch]
             offsets = torch.randint(0, 2 * MARGIN + 1, (len(index), 2), generator=generator)
-            mirrored = torch.rand(len(index), generator=generator) < 0.5
+            mirrored = (torch.rand(len(index), generator=generator) < 0.5) & model.mirror
             with in_half():
                 logits = model(crop(images[index], offsets, mirrored, dataset.shape[:2]))
             loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=TeacherConfig.label_smoothing)
@@ -103,13 +105,6 @@ def damage(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         form = ImageFormat(name, int(quality[index]), int(subsampling[index]))
         seen[index] = read(form.write(images[index]))
     return seen
-
-
-def correctness(model: Teacher, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which answers are right, bool (N,): the average over an image and its mirror image."""
-    images = torch.from_numpy(images)
-    logits = predict(model, images) + predict(model, images.flip(2))
-    return logits.argmax(1).numpy() == labels
 
 
 if __name__ == "__main__":

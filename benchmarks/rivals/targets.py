@@ -10,7 +10,7 @@ from benchmarks.rivals.channels import BERS
 from benchmarks.rivals.code_rows import BOUND, GENIE
 from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.store import Row
-from semantic_codec.bundle import find_bundle
+from semantic_codec.bundle import Manifest
 from semantic_codec.frame import HEADER_BYTES
 
 GENIE_LIMITS = {0.0: -1, 1e-3: -1, 1e-2: -1, 3e-2: -1, 5e-2: -2, 0.1: -3, 0.2: None}
@@ -18,12 +18,15 @@ GENIE_LIMITS = {0.0: -1, 1e-3: -1, 1e-2: -1, 3e-2: -1, 5e-2: -2, 0.1: -3, 0.2: N
 STRIPPED_RATIO, FILE_RATIO = 3, 15
 
 
-def verdicts(rows: list[Row]) -> list[Row]:
-    """One row per question: ``verdict``, the ``value`` and its ``limit`` (at least), ``reached``; None: not measured, no limit."""
+def verdicts(rows: list[Row], manifests: Iterable[Manifest]) -> list[Row]:
+    """One row per question: ``verdict``, the ``value`` and its ``limit`` (at least), ``reached``; None: not measured, no limit.
+
+    ``manifests`` of the bundles that the rows are of.
+    """
     found = []
-    for bundle in dict.fromkeys(row["bundle"] for row in rows):
-        own = [row for row in rows if row["bundle"] == bundle]
-        found += [{"bundle": bundle} | verdict for verdict in (*_against_codes(own), *_bytes(own))]
+    for manifest in manifests:
+        own = [row for row in rows if row["bundle"] == manifest.name]
+        found += [{"bundle": manifest.name} | verdict for verdict in (*_against_codes(own), *_bytes(own, manifest))]
     return found
 
 
@@ -60,10 +63,9 @@ def _against_codes(rows: list[Row]) -> Iterable[Row]:
                 yield _verdict(f"least distance above {name} at BER {ber:g}: points", None if None in values else min(values), limit)
 
 
-def _bytes(rows: list[Row]) -> Iterable[Row]:
+def _bytes(rows: list[Row], manifest: Manifest) -> Iterable[Row]:
     """Ratios at equal accuracy on an error-free link."""
-    family = find_bundle(rows[0]["bundle"]).manifest.family
-    ours = [row for row in rows if (row["family"], row["channel"], row["ber"]) == (family, "bsc", 0.0)]
+    ours = [row for row in rows if (row["family"], row["channel"], row["ber"]) == (manifest.family, "bsc", 0.0)]
     for row in (row for row in ours if row["accuracy_percent"] is not None):
         size, on_air = row["payload_bytes"], row["on_air_bytes"]
         for receiver in dict.fromkeys(other["receiver"] for other in rows if "receiver" in other):
@@ -72,12 +74,12 @@ def _bytes(rows: list[Row]) -> Iterable[Row]:
                     taken = bytes_at(rows, kind, receiver, key, row["accuracy_percent"])
                     text = f"{kind}, {what}, network {receiver}: times the on-air bytes of {size} B at equal accuracy"
                     yield _verdict(text, None if taken is None else taken / on_air, limit if kind == "jpeg" else None)
-        manifest = find_bundle(row["bundle"]).manifest
         raw = 3 * manifest.height * manifest.width
         yield _verdict(f"raw 8-bit image: times the on-air bytes of {size} B", (raw + HEADER_BYTES) / on_air, None)
-        stem = manifest.training["config"]["encoder"]
-        floats = 4 * stem["stem_channels"] * (manifest.height // stem["stem_stride"]) * (manifest.width // stem["stem_stride"])
-        yield _verdict(f"float32 features behind the first layer: times the payload of {size} B", floats / size, None)
+        stem = manifest.training["config"].get("encoder")
+        if stem is not None:  # other families have no layer of that name
+            floats = 4 * stem["stem_channels"] * (manifest.height // stem["stem_stride"]) * (manifest.width // stem["stem_stride"])
+            yield _verdict(f"float32 features behind the first layer: times the payload of {size} B", floats / size, None)
 
 
 def bytes_at(rows: list[Row], kind: str, receiver: str, key: str, accuracy_percent: float) -> float | None:

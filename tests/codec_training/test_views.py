@@ -70,7 +70,7 @@ def test_a_teacher_of_classes_that_a_mirror_exchanges_is_not_shown_mirrored_imag
     config = TeacherConfig(epochs=8, batch=50, widths=(16, 16, 16), margin=0)
     folders = [shared_folder(dataset, config, tmp_path / str(mirror), mirror) for mirror in (True, False)]
     assert folders[0].resolve() != folders[1].resolve()
-    right = [accuracy_percent(train_teacher(dataset, config, folder, mirror), dataset.train, mirror) for mirror, folder in zip((True, False), folders)]
+    right = [accuracy_percent(train_teacher(dataset, config, folder, mirror), dataset.train) for mirror, folder in zip((True, False), folders)]
     assert right[0] < 80 < 95 < right[1]
 
 

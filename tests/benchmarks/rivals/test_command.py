@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks.rivals import command
+from benchmarks.rivals import command, receiver
 from benchmarks.rivals.channels import Condition
 from benchmarks.rivals.codes import CLASSES
 from benchmarks.rivals.contest import Contest, Rival, rivals
@@ -19,7 +20,7 @@ from benchmarks.rivals.picture_rows import measure_pictures
 from benchmarks.rivals.receiver import damage, fine_tune, load_receiver
 from benchmarks.rivals.store import Store
 from codec_training.datasets import Dataset, Split, hold_out, load_dataset
-from codec_training.teacher import Teacher, TeacherConfig, train_teacher
+from codec_training.teacher import Teacher, TeacherConfig, answers, predict, train_teacher
 from semantic_codec.bundle import find_bundle, load_recording
 from semantic_codec.errors import ConfigError
 
@@ -56,7 +57,7 @@ def test_pictures_go_to_the_network_of_their_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(Contest, "ours", lambda *_: np.ones((1, 60)))
     monkeypatch.setattr(command, "measure_pictures", lambda store, base, test, run, *_: asked.append(run))
     arguments = ["--bundles", "digits", "--images", "60", "--runs", str(tmp_path), "--pictures"]
-    monkeypatch.setattr(command, "verdicts", lambda rows: [])
+    monkeypatch.setattr(command, "verdicts", lambda rows, manifests: [])
     monkeypatch.setattr(command, "markdown", lambda rows, found: "")
     for trainings in (["digits_only_8", "cifar10_three_levels"], ["cifar10_three_levels"]):
         assert command.main([*arguments, *trainings]) == 0
@@ -69,7 +70,7 @@ def test_rows_of_bundles_that_are_not_named_stay(tmp_path, monkeypatch, capsys):
     path.write_text(json.dumps({"rows": [*others, {"key": "1", "bundle": "digits"}]}))
     row = {"bundle": "digits", "dataset": "digits", "family": "local", "variant": "", "channel": "bsc", "ber": 0.0, "payload_bytes": 2}
     monkeypatch.setattr(command, "compare", lambda _, store, arguments: store.row(row, lambda: {"accuracy_percent": 90.0}))
-    monkeypatch.setattr(command, "verdicts", lambda rows: [])
+    monkeypatch.setattr(command, "verdicts", lambda rows, manifests: [])
     monkeypatch.setattr(command, "markdown", lambda rows, found: "")
     assert command.main(["--bundles", "digits", "--json", str(path)]) == 0
     assert [(row["bundle"], row.get("key")) for row in json.loads(path.read_text())["rows"][1:]] == [("elsewhere", "0"), ("elsewhere", None)]
@@ -123,6 +124,15 @@ def test_a_last_byte_that_symbols_do_not_fill_is_hit_like_the_others(contest):
     partial.bundle = replace(contest.bundle, manifest=replace(manifest, symbols=60, levels=(*manifest.levels[:-1], longest)))
     (flips, erased), (whole, _) = (next(each._hits(Condition("bsc", 0.1), 64)) for each in (partial, contest))
     assert flips.shape == erased.shape and (flips == whole).all()
+
+
+def test_bits_behind_a_level_s_last_symbol_are_not_answered(contest, monkeypatch):
+    manifest, partial, heard = contest.bundle.manifest, copy.copy(contest), []
+    shortest = replace(manifest.levels[0], symbols=12)  # of 16 bits
+    partial.bundle = replace(contest.bundle, manifest=replace(manifest, levels=(shortest, *manifest.levels[1:])))
+    partial._engine = SimpleNamespace(probabilities=lambda soft, *_: heard.append(soft) or {"label": np.zeros((len(soft), 10))})
+    partial.ours(2, Condition("bsc", 0.1))
+    assert all((np.abs(soft[:, :12]) > 0).all() and not soft[:, 12:].any() for soft in heard) and heard
 
 
 def test_no_rival_carries_less_than_the_shortest_level():
@@ -182,6 +192,18 @@ def test_fine_tuning_starts_from_the_teacher_and_is_found_again(run, tmp_path):
     assert (found.head.weight == model.head.weight).all()
     with pytest.raises(ConfigError, match="began as"):  # it has learned since
         fine_tune(model, small, 2, 0, tmp_path / "receiver")
+
+
+def test_a_receiver_of_classes_that_a_mirror_exchanges_is_shown_none_mirrored(run, tmp_path, monkeypatch):
+    dataset, folder = run[1], tmp_path / "teacher"
+    few = replace(dataset, train=dataset.train.take(np.arange(120)))
+    train_teacher(few, TeacherConfig(epochs=1, batch=60, widths=(8, 16, 16), margin=1), folder, mirror=False)
+    mirrors = []
+    monkeypatch.setattr(receiver, "crop", lambda images, offsets, mirrored, size: mirrors.append(mirrored) or images[:, :32, :32])
+    fine_tune(load_receiver(folder, len(few.classes)), few, 1, 0, tmp_path / "receiver")
+    found = load_receiver(tmp_path / "receiver", len(few.classes))
+    assert not found.mirror and mirrors and not any(each.any() for each in mirrors)
+    assert (answers(found, few.test.images) == predict(found, few.test.images).argmax(1).numpy()).all()
 
 
 def test_there_is_no_receiver_where_nothing_was_trained(tmp_path):

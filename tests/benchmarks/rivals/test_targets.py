@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 from benchmarks.rivals.channels import BERS
 from benchmarks.rivals.targets import bytes_at, verdicts
+from semantic_codec.bundle import find_bundle
 
 
 def coded(family, variant, above, size=8):
@@ -21,7 +24,7 @@ def picture(variant, on_air, accuracy, receiver="as trained"):
 
 
 def found(rows):
-    return {row["verdict"]: row for row in verdicts(rows)}
+    return {row["verdict"]: row for row in verdicts(rows, [find_bundle("digits").manifest])}
 
 
 def test_a_single_rate_that_is_better_somewhere_by_too_much():
@@ -64,3 +67,10 @@ def test_the_ratio_counts_the_header_on_both_sides():
     assert ratio["value"] == 3 and ratio["reached"] is True
     whole = rows["jpeg, whole file, network as trained: times the on-air bytes of 8 B at equal accuracy"]
     assert whole["limit"] == 15 and whole["reached"] is False
+
+
+def test_a_bundle_of_another_family_that_lies_elsewhere():
+    manifest = replace(find_bundle("digits").manifest, name="parts", family="semanticnn", training={"config": {"edge": {}}})
+    row = ours() | {"bundle": "parts", "family": "semanticnn"}
+    (verdict,) = verdicts([row], [manifest])
+    assert verdict["bundle"] == "parts" and verdict["verdict"].startswith("raw 8-bit image")
