@@ -1,4 +1,4 @@
-"""Bit flips for evaluation: one set of random numbers per draw, shared by every BER, level and codec that is compared."""
+"""Bit flips for evaluation: one set of random numbers per draw, shared by every BER and level of a codec, and by codecs of as many bits."""
 
 from __future__ import annotations
 
