@@ -6,6 +6,7 @@ package is installed in; without it the package goes to build/micropython.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -49,10 +50,17 @@ def node() -> Interpreter:
     """MicroPython under Node; installs it by npm where that has not happened yet."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise Unavailable("node and npm are not installed")
-    folder = Path(os.environ.get("MICROPYTHON_NODE", ROOT / "build" / "micropython"))
+    named = os.environ.get("MICROPYTHON_NODE")
+    folder = Path(named or ROOT / "build" / "micropython")
     module = folder / "node_modules" / NPM_PACKAGE / "micropython.mjs"
-    if not module.is_file():
-        _npm_install(folder)
+    if not named:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:  # several test processes may want it at once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not module.is_file():
+                _npm_install(folder)
+    elif not module.is_file():
+        raise Unavailable(f"MICROPYTHON_NODE={named} holds no {NPM_PACKAGE}")
     script = Path(__file__).with_name("node_interpreter.mjs")
     return Interpreter("Node", lambda board, main: ["node", str(script), str(module), str(board), main], False)
 
@@ -66,7 +74,6 @@ def binary() -> Interpreter:
 
 
 def _npm_install(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     # A package.json of its own: npm would otherwise look for one in the folders above.
     (folder / "package.json").write_text('{"private": true}\n')
     try:
