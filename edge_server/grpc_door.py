@@ -132,10 +132,15 @@ class Relay(GrpcCall):
     def __init__(self, stream: Stream, head: CallHead, channel: grpc.aio.Channel, largest: int):
         super().__init__(stream, head, largest)
         self._changed = asyncio.Event()
+        self._over = False
         self._task = asyncio.get_running_loop().create_task(self._pass_on(channel))
 
     def look(self) -> None:
         self._changed.set()
+
+    def refuse(self, error: WeaklinkError) -> None:
+        super().refuse(error)
+        self.cancelled()
 
     def cancelled(self) -> None:
         self._task.cancel()
@@ -161,13 +166,14 @@ class Relay(GrpcCall):
         return channel.stream_stream(path)(all_of_them(), **options)
 
     async def _requests(self) -> AsyncIterator[bytes]:
-        while not self.stream.closed:
+        """Up to the last, or until the call is over."""
+        while not self._over:
             self._changed.clear()
             if (body := self.next_message()) is not None:
                 yield body
-            elif self.read_all:
+            elif self.read_all and not self.stream.closed:
                 return
-            else:
+            else:  # where it was refused, to be cancelled
                 await self._changed.wait()
 
     async def _pass_on(self, channel: grpc.aio.Channel) -> None:
@@ -188,3 +194,6 @@ class Relay(GrpcCall):
                 self.end(grpc.StatusCode.INTERNAL, "the call could not be passed on")
             finally:
                 call.cancel()
+                # Of a call that ended, grpcio waits for the next request nevertheless.
+                self._over = True
+                self._changed.set()

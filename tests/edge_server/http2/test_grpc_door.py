@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -240,6 +241,30 @@ async def test_cancelled_calls_are_told(tmp_path: Path):
         call.cancel()
         while Echo.cancellations < before + 1:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("last", [b"fail", bytes(LARGEST + 1)], ids=["ended behind the relay", "refused by it"])
+@pytest.mark.parametrize("first", [[], [b"x"]], ids=["at once", "later"])
+async def test_nothing_is_left_of_relayed_calls_that_end_before_their_client(tmp_path: Path, first: list[bytes], last: bytes):
+    def left() -> list[str]:
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        return [name for name in names if "_pass_on" in name or "_consume_request_iterator" in name]
+
+    gc.disable()  # it would find them, in the end
+    try:
+        async with client(tmp_path) as channel:
+            for _ in range(3):
+                call = channel.stream_stream("/test.Echo/Cold")()
+                for body in first:
+                    await call.write(body)
+                    assert await call.read() == body
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await call.write(last)
+                assert await call.code() in (grpc.StatusCode.DATA_LOSS, grpc.StatusCode.RESOURCE_EXHAUSTED)
+            while left():
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 async def test_something_else_than_grpc_is_told_415(tmp_path: Path):
