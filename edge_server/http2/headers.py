@@ -9,6 +9,8 @@ import hpack
 from hpack.table import HeaderTable
 
 LARGEST_BLOCK = 16_384  # bytes, as sent and decoded
+NO_TABLE = b"\x20"
+"""Begins a connection's first block: what is written uses no table, however small the peer's may be (RFC 7541, 4.2)."""
 _REMEMBERED = 64  # blocks, of at most
 _SHORT = 1024  # bytes
 Parsed = TypeVar("Parsed")

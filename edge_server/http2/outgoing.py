@@ -16,6 +16,7 @@ from edge_server.http2.frames import (
     frame,
     header_frames,
 )
+from edge_server.http2.headers import NO_TABLE
 from edge_server.http2.stream import Stream
 
 
@@ -30,6 +31,7 @@ class Outgoing:
         self._window = DEFAULT_WINDOW  # of the peer
         self.initial_window = DEFAULT_WINDOW
         self.largest_frame = LARGEST_FRAME
+        self._first = NO_TABLE  # of the next header block
 
     def write(self, data: bytes) -> None:
         if not self._written:
@@ -41,6 +43,11 @@ class Outgoing:
         if self._written and not self._transport.is_closing():
             self._transport.write(b"".join(self._written))
         self._written.clear()
+
+    def header_frames(self, stream: Stream, block: bytes, end_stream: int = 0) -> bytes:
+        """As :func:`~edge_server.http2.frames.header_frames`; to be written in the order in which they were made."""
+        block, self._first = self._first + block, b""
+        return header_frames(stream.number, block, end_stream)
 
     def send(self, stream: Stream, out: list[bytes]) -> None:
         """Move what the windows allow from the stream's backlog to ``out``, and its trailers behind the last of it."""
@@ -57,7 +64,7 @@ class Outgoing:
         self._waiting.pop(stream.number, None)
         if stream.trailers is not None:
             # What the peer still sends is dropped: gRPC's own client takes a reset behind the trailers for an error.
-            out.append(header_frames(stream.number, stream.trailers, END_STREAM))
+            out.append(self.header_frames(stream, stream.trailers, END_STREAM))
             self._forget(stream)
 
     def forget(self, stream: Stream) -> None:

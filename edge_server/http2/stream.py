@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from edge_server.http2.frames import DEFAULT_WINDOW, END_STREAM, RST_STREAM, Code, frame, header_frames
+from edge_server.http2.frames import DEFAULT_WINDOW, END_STREAM, RST_STREAM, Code, frame
 
 if TYPE_CHECKING:
     from edge_server.http2.connection import Http2Connection
@@ -76,7 +76,7 @@ class Stream:
         connection, out = self.connection, list[bytes]()
         connection.allowance.earn(len(data), answers)
         if headers is not None:
-            out.append(header_frames(self.number, headers))
+            out.append(connection.outgoing.header_frames(self, headers))
         if trailers is not None:
             self.trailers = trailers
         self.backlog += data
@@ -87,7 +87,7 @@ class Stream:
         """A response that is one header block."""
         if not self.closed:
             self.connection.allowance.earn(len(block))
-            self.connection.write(header_frames(self.number, block, END_STREAM))
+            self.connection.write(self.connection.outgoing.header_frames(self, block, END_STREAM))
             self.connection.forget(self)
 
     def expect(self, count: int) -> None:

@@ -39,7 +39,7 @@ from edge_server.http2.frames import (
     window_update,
 )
 from edge_server.http2.grpc_call import CallHead, GrpcCall
-from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader, write_headers
+from edge_server.http2.headers import LARGEST_BLOCK, NO_TABLE, HeaderReader, write_headers
 from edge_server.http2.receive_windows import CONNECTION_WINDOW, LOAN
 from edge_server.http2.stream import Stream
 from edge_server.turns import SHARE, Turns
@@ -316,6 +316,17 @@ async def test_headers_longer_than_a_frame_are_continued():
     frames = [(kind, flags, payload) for kind, flags, stream, payload in await peer.received() if stream == 1]
     assert [frame[:2] for frame in frames] == [(HEADERS, 0), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)]
     assert b"x" * 40_000 in b"".join(payload for *_, payload in frames)
+
+
+async def test_a_peer_without_a_table_can_read_the_answers():
+    """Its decoder waits for the word that the table has become as small as its setting 1 asks, once (RFC 7541, 4.2)."""
+    peer, decoder = Peer(serving(Echo)), hpack.Decoder()
+    peer.send(PREFACE, settings_of((1, 0)), *calls(2))
+    decoder.max_allowed_table_size = 0
+    blocks = [payload for kind, _, _, payload in await peer.received() if kind == HEADERS]
+    assert [decoder.decode(block)[0] for block in blocks] == [(":status", "200"), ("grpc-status", "0")] * 2
+    assert [block[:1] == NO_TABLE for block in blocks] == [True, False, False, False]
+    peer.lose()
 
 
 FRAMES = st.builds(frame, st.integers(0, 10), st.integers(0, 255), st.integers(0, 7), st.binary(max_size=40))
