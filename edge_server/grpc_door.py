@@ -27,7 +27,7 @@ from edge_server.http2.headers import LARGEST_BLOCK
 from edge_server.http2.stream import Stream
 from edge_server.infer_calls import HARD_LIMIT
 from edge_server.turns import Turns
-from semantic_codec.errors import InvalidRequest, WeaklinkError
+from semantic_codec.errors import WeaklinkError
 
 BACKLOG = 1024
 LONGEST_TIMEOUT_S = 365 * 86400.0
@@ -105,11 +105,10 @@ class GrpcDoor:
         if not head.content_type.startswith("application/grpc"):
             stream.receiver = GrpcCall(stream, head, 0)
             refuse_protocol(stream)
-        elif head.problem:
-            problem = InvalidRequest(head.problem, allowed="the headers of gRPC", fix="use a gRPC client")
-            GrpcCall(stream, head, 0).refuse(problem)
+        elif (refusal := head.refusal()) is not None:
+            GrpcCall(stream, head, 0).refuse(refusal)
             if head.path in self._hot:
-                self._refused(problem)
+                self._refused(refusal)
         else:
             # A context of its own: whose call this is must not be taken for the next one's.
             contextvars.copy_context().run(self._serve, self._hot.get(head.path, self._relay), stream, head)

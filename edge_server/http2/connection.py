@@ -42,7 +42,7 @@ from edge_server.http2.frames import (
     frame,
     unpadded,
 )
-from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader
+from edge_server.http2.headers import LARGEST_BLOCK, READ_BLOCK, HeaderReader
 from edge_server.http2.outgoing import Outgoing
 from edge_server.http2.receive_windows import ReceiveWindows
 from edge_server.http2.stream import NOBODY, Receiver, Stream
@@ -259,7 +259,7 @@ class Http2Connection(asyncio.Protocol):
             raise ConnectionFailed(Code.PROTOCOL_ERROR)
         _, first_flags, block = self._block
         block += payload
-        if len(block) > LARGEST_BLOCK:
+        if len(block) > READ_BLOCK:
             raise ConnectionFailed(Code.ENHANCE_YOUR_CALM)
         if flags & END_HEADERS:
             self._block = None

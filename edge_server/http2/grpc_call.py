@@ -13,7 +13,7 @@ from urllib.parse import quote
 import grpc
 
 from edge_server.http2.frames import Code
-from edge_server.http2.headers import write_headers
+from edge_server.http2.headers import LARGEST_BLOCK, write_headers
 from edge_server.http2.stream import Stream
 from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
 
@@ -32,7 +32,8 @@ _BITS_OF_ANY_ZLIB = 47  # gzip and zlib, told by their header
 
 @dataclass(slots=True)
 class CallHead:
-    """What the headers of a call say. ``timeout_s`` None: no deadline. ``problem``: why it is not served, or empty."""
+    """What the headers of a call say. ``timeout_s`` None: no deadline. ``problem``: what is wrong with them, or empty.
+    ``size``: their bytes, as HTTP/2 counts them."""
 
     path: str = ""
     method: str = ""
@@ -41,10 +42,11 @@ class CallHead:
     encoding: str = "identity"
     metadata: Metadata = field(default_factory=list)
     problem: str = ""
+    size: int = 0
 
     @classmethod
     def of(cls, headers: list[tuple[str, str]]) -> CallHead:
-        head = cls()
+        head = cls(size=sum(len(name) + len(value) + 32 for name, value in headers))
         for name, value in headers:
             try:
                 head._add(name, value)
@@ -52,7 +54,19 @@ class CallHead:
                 head.problem = f"the header {name[:MOST_SHOWN]!r} is {value[:MOST_SHOWN]!r}"
         if not head.problem and (head.method != "POST" or not head.path):
             head.problem = f"this is {head.method!r} of {head.path[:MOST_SHOWN]!r}; allowed: POST of a method"
+        if head.size > LARGEST_BLOCK:
+            head.metadata.clear()  # a short block may mean as much, and heads of these are remembered
         return head
+
+    def refusal(self) -> WeaklinkError | None:
+        """Why the call is not served, if it is not; a new error each time, since heads are remembered."""
+        if self.size > LARGEST_BLOCK:
+            return TooLarge(
+                f"the headers have {self.size} bytes", allowed=f"up to {LARGEST_BLOCK}", fix="send less metadata"
+            )
+        if self.problem:
+            return InvalidRequest(self.problem, allowed="the headers of gRPC", fix="use a gRPC client")
+        return None
 
     def _add(self, name: str, value: str) -> None:
         # What is passed on to grpcio, or said in an answer, is what gRPC allows and nothing else.

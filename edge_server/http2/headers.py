@@ -8,7 +8,10 @@ from typing import Generic, TypeVar
 import hpack
 from hpack.table import HeaderTable
 
-LARGEST_BLOCK = 16_384  # bytes, as sent and decoded
+LARGEST_BLOCK = 16_384
+"""Bytes of a call's headers, decoded; a call with more is refused."""
+READ_BLOCK = 4 * LARGEST_BLOCK
+"""Bytes of a block that is read, as sent and decoded; a longer one ends the connection, since the table is lost."""
 NO_TABLE = b"\x20"
 """Begins a connection's first block: what is written uses no table, however small the peer's may be (RFC 7541, 4.2)."""
 _REMEMBERED = 64  # blocks, of at most
@@ -39,7 +42,7 @@ class HeaderReader(Generic[Parsed]):
 
     def __init__(self, parse: Callable[[list[tuple[str, str]]], Parsed], charge: Callable[[int], None]):
         self._parse, self._charge = parse, charge
-        self._decoder = hpack.Decoder(LARGEST_BLOCK)
+        self._decoder = hpack.Decoder(READ_BLOCK)
         self._table = self._decoder.header_table = _Table()
         self._known: dict[bytes, Parsed] = {}
 

@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_server.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame
-from edge_server.http2.headers import write_headers
+from edge_server.http2.headers import LARGEST_BLOCK, write_headers
 from edge_server.service import SERVICE
 from semantic_codec.bundle import Bundle
 from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
@@ -260,6 +260,20 @@ async def test_a_call_whose_headers_are_wrong_is_counted(bundle_root: Path, meth
         write.close()
         counted = {"transport": "grpc", "codec": "unknown", "outcome": "invalid_request"}
         assert sample(server, "weaklink_requests_total", **counted) == len(wrong)
+
+
+async def test_a_call_with_more_headers_than_there_may_be_costs_no_other_call(bundle_root: Path):
+    async with running(bundle_root) as (server, at), grpc_stub(at["grpc"]) as stub:
+        stream = stub.InferStream()
+        await stream.write(request())
+        assert (await stream.read()).codec == "toy"
+        error = await refused(stub.Infer(request(), metadata=[("a", "x" * 17_000)]))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "the headers have 17" in error.details() and f"allowed: up to {LARGEST_BLOCK}" in error.details()
+        await stream.write(request())
+        assert (await stream.read()).codec == "toy"
+        counted = {"transport": "grpc", "codec": "unknown", "outcome": "too_large"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
 
 
 async def test_a_call_that_is_given_up_before_its_message_is_whole_is_counted(bundle_root: Path):

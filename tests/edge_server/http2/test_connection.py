@@ -39,7 +39,7 @@ from edge_server.http2.frames import (
     window_update,
 )
 from edge_server.http2.grpc_call import CallHead, GrpcCall
-from edge_server.http2.headers import LARGEST_BLOCK, NO_TABLE, HeaderReader, write_headers
+from edge_server.http2.headers import NO_TABLE, READ_BLOCK, HeaderReader, write_headers
 from edge_server.http2.receive_windows import CONNECTION_WINDOW, LOAN
 from edge_server.http2.stream import Stream
 from edge_server.turns import SHARE, Turns
@@ -173,7 +173,7 @@ async def test_header_bomb():
     peer.send(headers(1, block=bomb))
     assert await peer.told() is Code.COMPRESSION_ERROR
     with pytest.raises(hpack.OversizedHeaderListError):
-        HeaderReader(list, lambda cost: None).read(b"\x40\x01a\x03bbb" + b"\xbe" * (LARGEST_BLOCK // 36 + 1))
+        HeaderReader(list, lambda cost: None).read(b"\x40\x01a\x03bbb" + b"\xbe" * (READ_BLOCK // 36 + 1))
 
 
 async def test_a_peer_sends_no_more_than_it_was_allowed():
