@@ -56,7 +56,7 @@ class BundleControl:
         await self._complete(self._load(""))
 
     async def load(self, name: str) -> None:
-        """The same for the versions of one codec. NotFound: it has no folder."""
+        """The same for the versions of one codec. NotFound: it has no folder. BundleError: also of a twin."""
         await self._complete(self._load(name))
 
     async def unload(self, name: str, version: int = 0) -> None:
@@ -65,7 +65,7 @@ class BundleControl:
 
     async def states(self) -> list[BundleState]:
         """Every version of every codec that serves or has a folder, by name and version."""
-        reasons = {refusal.path: refusal.reason for refusal in self._repository.refused}
+        reasons = {refusal.path: refusal.reason for refusal in (*self._repository.twins, *self._repository.refused)}
         serves = {(codec.name, codec.version) for codec in self._repository.codecs}
         folders = await asyncio.to_thread(lambda: [each for root in self._roots for each in version_folders(root)])
         known = serves | {(folder.parent.name, int(folder.name)) for folder in folders}
@@ -100,6 +100,9 @@ class BundleControl:
                 allowed="bundles that can serve; what served before still does",
                 fix="correct or remove the folder, and load again",
             )
+        for twin in found.twins:
+            if twin.path.split("/")[0] == name:
+                raise BundleError(f"{twin.path}: {twin.reason}", allowed="bundles that can serve", fix="load another codec")
 
     def _scan(self, before: Catalogue, name: str) -> Catalogue:
         if name and not any(version_folders(root, name) for root in self._roots):

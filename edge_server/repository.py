@@ -20,7 +20,7 @@ _revisions = count(1)
 
 @dataclass(frozen=True)
 class Refusal:
-    """A bundle folder that could not be loaded."""
+    """A bundle folder that does not serve."""
 
     path: str
     reason: str
@@ -95,11 +95,13 @@ class ServedCodec:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What serves at one time. ``defaults``: default version by name; where there is none, the newest."""
+    """What serves at one time. ``defaults``: default version by name; where there is none, the newest. ``twins``: what is
+    sound and never serves."""
 
     codecs: tuple[ServedCodec, ...] = ()
     refused: tuple[Refusal, ...] = ()
     defaults: Mapping[str, int] = field(default_factory=dict)
+    twins: tuple[Refusal, ...] = ()
 
 
 class Repository:
@@ -115,7 +117,7 @@ class Repository:
     def replace(self, catalogue: Catalogue) -> None:
         """Serve this from the next request on, and tell whoever watches."""
         self.codecs = tuple(sorted(catalogue.codecs, key=lambda codec: (codec.name, codec.version)))
-        self.refused = catalogue.refused
+        self.refused, self.twins = catalogue.refused, catalogue.twins
         self.newest = {codec.name: codec for codec in self.codecs}
         self._by_version = {(codec.name, codec.version): codec for codec in self.codecs}
         self.default = {
@@ -132,7 +134,8 @@ class Repository:
 
     def catalogue(self) -> Catalogue:
         """What :meth:`replace` would need to bring this state back."""
-        return Catalogue(self.codecs, self.refused, {name: codec.version for name, codec in self.default.items()})
+        defaults = {name: codec.version for name, codec in self.default.items()}
+        return Catalogue(self.codecs, self.refused, defaults, self.twins)
 
     def get(self, name: str, version: int = 0) -> ServedCodec:
         """An empty name is the only codec, a version of 0 the default one. NotFound names what serves."""
@@ -171,7 +174,10 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
     codecs = {(codec.name, codec.version): codec for codec in kept}
     # Who serves under a codec_id keeps it: whoever comes with the same one is refused, wherever its name stands.
     names = {codec.manifest.codec_id: codec.name for codec in earlier.codecs if codec in kept or codec.bundle.folder.is_dir()}
-    refused = [refusal for refusal in earlier.refused if only and refusal.path.split("/")[0] != only]
+    refused, twins = (
+        [refusal for refusal in refusals if only and refusal.path.split("/")[0] != only]
+        for refusals in (earlier.refused, earlier.twins)
+    )
     for root in roots:
         for folder in version_folders(root, only):
             path = f"{folder.parent.name}/{folder.name}"
@@ -179,7 +185,9 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
             try:
                 bundle = load_bundle(folder)
                 if bundle.manifest.twin_of:
-                    continue  # made to be compared with, not to serve
+                    reason = f"it is a twin of {bundle.manifest.twin_of}, made to be compared with and not to serve"
+                    twins.append(Refusal(path, reason))
+                    continue
                 codec = old if old and old.manifest.raw == bundle.manifest.raw else ServedCodec(bundle)
                 _check_place(codec, path, codecs, names)
                 if codec is not old:
@@ -195,7 +203,7 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
             codecs[codec.name, codec.version] = codec
             names[codec.manifest.codec_id] = codec.name
     if not codecs:
-        reasons = "; ".join(f"{refusal.path}: {refusal.reason}" for refusal in refused) or "no bundle found"
+        reasons = "; ".join(f"{refusal.path}: {refusal.reason}" for refusal in refused + twins) or "no bundle found"
         raise ConfigError(
             f"no bundle can serve from {', '.join(map(str, roots)) or 'nowhere'} ({reasons})",
             allowed="folders that hold <name>/<version>/bundle.json",
@@ -205,7 +213,7 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
     for name in {name for name, _ in codecs} - defaults.keys():
         if not only or name == only:
             _read_default(name, roots, codecs, earlier, defaults, refused)
-    return Catalogue(tuple(codecs.values()), tuple(refused), defaults)
+    return Catalogue(tuple(codecs.values()), tuple(refused), defaults, tuple(twins))
 
 
 def version_folders(root: Path, only: str = "") -> list[Path]:

@@ -245,6 +245,20 @@ async def test_a_name_that_is_not_there_is_no_failed_reload(bundle_root: Path):
         assert sample(server, "weaklink_reloads_total", file="bundles", outcome="failed") in (None, 0)
 
 
+async def test_a_twin_is_not_loaded_and_says_why(tmp_path: Path):
+    """Also while another codec is; and what the folders hold is reloaded without a failure."""
+    make_bundle(tmp_path)
+    change(twin_of="toy")(make_bundle(tmp_path, "toy-blind"))
+    async with running(tmp_path) as (server, at), httpx.AsyncClient(base_url=f"http://{at['http']}") as client:
+        await server.bundles.reload()
+        await server.bundles.load("toy")
+        answer = await client.post("/v2/repository/models/toy-blind/load", json={})
+        assert answer.status_code >= 400 and "toy-blind/1: it is a twin of toy" in answer.json()["error"]
+        index = {one["name"]: one for one in (await client.post("/v2/repository/index")).json()}
+        assert index["toy-blind"]["state"] == "UNAVAILABLE" and "a twin of toy" in index["toy-blind"]["reason"]
+        assert index["toy"]["state"] == "READY" and not index["toy"]["reason"]
+
+
 async def test_a_reload_that_fails_for_no_foreseen_reason_is_counted(bundle_root: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_) -> None:
         raise RuntimeError("no more threads")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ def test_a_twin_does_not_serve(tmp_path: Path):
     change(twin_of="toy")(make_bundle(tmp_path, "toy-blind"))
     repository = load_repository([tmp_path], accept)
     assert [codec.name for codec in repository.codecs] == ["toy"] and not repository.refused
+    (twin,) = repository.twins
+    assert twin.path == "toy-blind/1" and "a twin of toy" in twin.reason
+    shutil.rmtree(tmp_path / "toy")
+    with pytest.raises(ConfigError, match="a twin of toy"):
+        load_repository([tmp_path], accept)
 
 
 def test_what_the_runtime_refuses_is_refused(tmp_path: Path):
