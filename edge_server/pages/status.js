@@ -11,7 +11,7 @@ const place = (id) => document.getElementById(id);
 const put = (id, node) => place(id).replaceChildren(node);
 const sum = (rows, key = "count") => rows.reduce((total, row) => total + row[key], 0);
 const whole = (value) => Math.round(value).toLocaleString("en");
-const short = (value) => value === null ? "–" : value >= 100 ? whole(value) : value.toPrecision(3).replace(/\.?0+$/, "");
+const short = (value) => value === null ? "–" : value >= 100 ? whole(value) : String(Number(value.toPrecision(3)));
 const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(1)} %`;
 
 function duration(seconds) {

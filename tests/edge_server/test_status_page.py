@@ -73,6 +73,24 @@ async def test_the_page_follows_what_serves(tmp_path: Path, browser: webdriver.C
         assert [entry["message"] for entry in log] == []
 
 
+@needs_browser
+async def test_numbers_are_short_and_keep_their_size(bundle_root: Path, browser: webdriver.Chrome):
+    answered_with = """const asked = window.fetch;
+        window.fetch = async (...given) =>
+            Response.json({ ...await (await asked(...given)).json(), batch_size: window.size });"""
+    numbers = {99.97: "100", 1.5: "1.5", 1e-10: "1e-10", 1234: "1,234"}
+
+    def show() -> None:
+        browser.get(f"http://{at['http']}/")
+        browser.execute_script(answered_with)
+        for number, shown in numbers.items():
+            browser.execute_script("window.size = arguments[0]", number)
+            wait_for(browser, lambda: f"; {shown} in a batch" in text(browser, "#tiles"))
+
+    async with running(bundle_root) as (_, at):
+        await asyncio.to_thread(show)
+
+
 def open_and_read(driver: webdriver.Chrome, address: str) -> None:
     driver.get(address)
     wait_for(driver, lambda: text(driver, "#state") == "serving")
