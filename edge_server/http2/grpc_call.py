@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import grpc
 
-from edge_server.http2.frames import Code
 from edge_server.http2.headers import LARGEST_BLOCK, write_headers
 from edge_server.http2.stream import Stream
 from semantic_codec.errors import InvalidRequest, TooLarge, WeaklinkError
@@ -229,8 +228,7 @@ def _too_large(size: int | str, limit: int) -> TooLarge:
 
 def refuse_protocol(stream: Stream) -> None:
     """For what is HTTP/2 and no gRPC."""
-    stream.send_only_trailers(write_headers([(":status", "415"), ("content-length", "0")]))
-    stream.reset(Code.NO_ERROR)
+    stream.send_only_trailers(write_headers([(":status", "415"), ("content-length", "0")]), stop=True)
 
 
 @lru_cache(256)

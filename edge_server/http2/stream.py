@@ -83,12 +83,16 @@ class Stream:
         connection.outgoing.send(self, out)
         connection.write(b"".join(out))
 
-    def send_only_trailers(self, block: bytes) -> None:
-        """A response that is one header block."""
+    def send_only_trailers(self, block: bytes, stop: bool = False) -> None:
+        """A response that is one header block. stop: have the peer send no more of its request (RFC 9113, 8.1), which gRPC's
+        own client takes for an error."""
         if not self.closed:
             self.connection.allowance.earn(len(block))
             self.connection.write(self.connection.outgoing.header_frames(self, block, END_STREAM))
-            self.connection.forget(self)
+            if stop and self.open_in:
+                self.reset(Code.NO_ERROR)
+            else:
+                self.connection.forget(self)
 
     def expect(self, count: int) -> None:
         """So many more bytes are needed before any can be dealt with: the peer may send them once there is room."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_server.grpc_door import GrpcDoor
 from edge_server.http2.receive_windows import LOAN
-from edge_server.http2.frames import PREFACE, frame
+from edge_server.http2.frames import PREFACE, RST_STREAM, frame
 from edge_server.http2.grpc_call import CallHead, GrpcCall
 from edge_server.http2.headers import HeaderReader, write_headers
 from semantic_codec.errors import InvalidRequest
@@ -275,6 +275,17 @@ async def test_something_else_than_grpc_is_told_415(tmp_path: Path):
         received = b""
         while b"415" not in received:
             received += await read.readexactly(1)
+        write.close()
+
+
+async def test_the_rest_of_something_else_than_grpc_is_not_wanted(tmp_path: Path):
+    """Else who has more to send than the window holds waits for ever."""
+    async with door(tmp_path) as (address, _), asyncio.timeout(PATIENCE_S):
+        headers = write_headers([(":method", "POST"), (":path", "/"), (":scheme", "http")])
+        read, write = await asyncio.open_connection(*address.split(":"))
+        write.write(PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
+        await read.readuntil(b"415")
+        await read.readuntil(frame(RST_STREAM, 0, 1, bytes(4)))  # NO_ERROR
         write.close()
 
 
