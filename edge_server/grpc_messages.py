@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from edge_server.access import caller_name
+from edge_server.http2.grpc_call import LONGEST_MESSAGE
 from edge_server.stream_limit import StreamLimit
 from semantic_codec.errors import InvalidRequest, LimitReached, TooLarge, WeaklinkError
 
@@ -57,7 +58,7 @@ def checked(request: Any) -> Any:
 
 async def abort(context: grpc.aio.ServicerContext, error: WeaklinkError) -> None:
     """End the call with the error's status."""
-    await context.abort(grpc.StatusCode[error.grpc_status], str(error))
+    await context.abort(grpc.StatusCode[error.grpc_status], str(error)[:LONGEST_MESSAGE])
 
 
 @asynccontextmanager
