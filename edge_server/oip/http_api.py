@@ -72,7 +72,7 @@ class OpenInferenceHttp:
         return self._service.model_metadata(name, version)
 
     async def model_ready(self, name: str, version: str = "") -> JSONResponse:
-        return _readiness(self._service.model_ready(name, version))
+        return _readiness(self._service.model_ready(name, version), name=name)
 
     async def model_config(self, name: str, version: str = "") -> dict[str, Any]:
         return self._service.model_config(name, version)
@@ -109,8 +109,8 @@ class OpenInferenceHttp:
         return {}
 
 
-def _readiness(ready: bool) -> JSONResponse:
-    return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+def _readiness(ready: bool, **of: str) -> JSONResponse:
+    return JSONResponse({**of, "ready": ready}, status_code=200 if ready else 503)
 
 
 def _read(request: Request, body: bytes, name: str, version: str) -> InferRequest:
@@ -200,7 +200,9 @@ def _parameters(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field(header: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
-    value = header.get(name, default)
+    value = header.get(name)
+    if value is None:  # also what some clients write for a field that they leave out
+        value = default
     if not isinstance(value, kind):
         raise _unreadable(f"{name} is {str(value)[:40]!r}")
     return value

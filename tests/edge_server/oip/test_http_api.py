@@ -27,6 +27,25 @@ async def test_images_behind_a_refused_one_are_counted(bundle_root: Path):
         )
 
 
+async def test_fields_that_are_null_are_left_out(bundle_root: Path):
+    nulls = {"id": None, "parameters": None, "outputs": None, "inputs": [BITSTREAM | {"parameters": None}]}
+    async with running(bundle_root) as (_, at):
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            answer = await client.post("/v2/models/toy/infer", json=nulls)
+            assert answer.status_code == 200 and "id" not in answer.json()
+            required = await client.post("/v2/models/toy/infer", json={"inputs": [BITSTREAM | {"datatype": None}]})
+            assert required.status_code == 400 and "datatype is 'None'" in required.json()["error"]
+
+
+async def test_a_model_s_readiness_names_it(bundle_root: Path):
+    async with running(bundle_root) as (_, at):
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            ready = await client.get("/v2/models/toy/versions/1/ready")
+            assert (ready.status_code, ready.json()) == (200, {"name": "toy", "ready": True})
+            absent = await client.get("/v2/models/nobody/ready")
+            assert (absent.status_code, absent.json()) == (503, {"name": "nobody", "ready": False})
+
+
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
