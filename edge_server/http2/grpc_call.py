@@ -32,7 +32,7 @@ _BITS_OF_ANY_ZLIB = 47  # gzip and zlib, told by their header
 @dataclass(slots=True)
 class CallHead:
     """What the headers of a call say. ``timeout_s`` None: no deadline. ``problem``: what is wrong with them, or empty.
-    ``size``: their bytes, as HTTP/2 counts them."""
+    ``size``: their bytes, as HTTP/2 counts them; each of several values that were joined is a header of its own."""
 
     path: str = ""
     method: str = ""
@@ -86,8 +86,12 @@ class CallHead:
         elif name[:1] != ":" and name[:5] != "grpc-" and name not in _OWN:
             if name == "-bin":  # a binary header without a name, which grpcio would take amiss
                 raise ValueError(name)
-            binary = name.endswith("-bin")
-            self.metadata.append((name, base64.b64decode(value + "=" * (-len(value) % 4)) if binary else value))
+            if name.endswith("-bin"):  # proxies may join several of one name
+                values = value.split(",")
+                self.metadata += [(name, _decoded(one.strip(" "))) for one in values]
+                self.size += (len(values) - 1) * (len(name) + 32)
+            else:
+                self.metadata.append((name, value))
 
 
 class GrpcCall:
@@ -244,6 +248,10 @@ def _metadata_block(metadata: Metadata) -> bytes:
         (name, base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value)
         for name, value in metadata
     )
+
+
+def _decoded(value: str) -> bytes:
+    return base64.b64decode(value + "=" * (-len(value) % 4))
 
 
 def _seconds(value: str) -> float:

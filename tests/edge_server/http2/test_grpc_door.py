@@ -18,8 +18,8 @@ from edge_server.grpc_door import GrpcDoor
 from edge_server.http2.receive_windows import LOAN
 from edge_server.http2.frames import PREFACE, RST_STREAM, frame
 from edge_server.http2.grpc_call import CallHead, GrpcCall
-from edge_server.http2.headers import HeaderReader, write_headers
-from semantic_codec.errors import InvalidRequest
+from edge_server.http2.headers import LARGEST_BLOCK, HeaderReader, write_headers
+from semantic_codec.errors import InvalidRequest, TooLarge
 
 LARGEST = 4 << 20
 PATIENCE_S = 30
@@ -206,6 +206,14 @@ async def test_metadata_passes_both_ways(tmp_path: Path):
         early = dict(await call.initial_metadata())
         assert early["early"] == "1" and early["early-bin"] == b"\x00\xff"
         assert dict(await call.trailing_metadata())["late"] == "yours"
+
+
+def test_binary_metadata_that_was_joined_is_several():
+    head = CallHead.of([*CALL, ("a-bin", "QUJD,QQ"), ("b-bin", "QQ==, QUI="), ("c-bin", ""), ("d", "QQ,QQ")])
+    several = [("a-bin", b"ABC"), ("a-bin", b"A"), ("b-bin", b"A"), ("b-bin", b"AB"), ("c-bin", b""), ("d", "QQ,QQ")]
+    assert head.metadata == several and head.refusal() is None
+    many = CallHead.of([*CALL, ("a-bin", "," * (LARGEST_BLOCK // 36))])
+    assert isinstance(many.refusal(), TooLarge) and not many.metadata
 
 
 async def test_who_is_not_admitted_is_refused(tmp_path: Path):
