@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semantic_codec.bundle import Manifest
+from semantic_codec.bundle import Manifest, is_utf8
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.image import opened_to_rgb
 
@@ -237,6 +237,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
             allowed="at least 2",
             fix="give one sub-folder of images per class",
         )
+    for name in classes:
+        if not is_utf8(name):
+            raise ConfigError(f"the class folder {name!r} in {folder}", allowed="a name in UTF-8", fix="rename it")
     return classes
 
 

@@ -135,6 +135,11 @@ class Recording:
     labels: np.ndarray
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it can be sent and printed: names of folders need not be."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def parse_manifest(raw: dict[str, Any]) -> Manifest:
     """Check a decoded ``bundle.json``; :class:`BundleError` names the field, its value and what is allowed."""
     if raw.get("schema_version") != SCHEMA_VERSION:
@@ -146,6 +151,9 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         tasks = tuple(Task(task["name"], tuple(map(str, task["classes"]))) for task in raw["tasks"])
     except (KeyError, TypeError, ValueError) as error:
         raise _refuse(f"tasks cannot be read ({error!r})", "[{name, classes}]") from error
+    for text in (text for task in tasks for text in (task.name, *task.classes)):
+        if not isinstance(text, str) or not is_utf8(text):  # no answer could be sent that holds it
+            raise _refuse(f"tasks name {text!r}", "text that UTF-8 can write")
     if wrong := first_wrong(raw):
         raise _refuse(*wrong)
     lengths = raw["levels"]

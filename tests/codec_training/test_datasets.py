@@ -113,6 +113,10 @@ def test_folders_that_cannot_be_a_data_set_are_refused(tmp_path):
     save(tmp_path / "one" / "cat" / "0.png", 0)
     with pytest.raises(ConfigError, match="holds 1 class folders"):
         load_dataset(f"folder:{tmp_path / 'one'}")
+    save(tmp_path / "names" / "tea" / "0.png", 0)
+    os.mkdir(os.fsencode(tmp_path / "names") + b"/caf\xe9")
+    with pytest.raises(ConfigError, match=r"the class folder 'caf\\udce9' .*; allowed: a name in UTF-8; fix: rename it"):
+        load_dataset(f"folder:{tmp_path / 'names'}")
     save(tmp_path / "two" / "cat" / "0.png", 0)
     save(tmp_path / "two" / "dog" / "0.png", 0, size=(7, 5))
     with pytest.raises(ConfigError, match="0.png is 7x5; allowed: 6x5"):
