@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -53,6 +54,7 @@ COLUMNS = {
     "latency_p99_ms": "p99 ms",
     "requests_per_s": "req/s",
 }
+PORTS = ("--grpc-port", "0", "--udp-port", "0", "--http-port", "0")
 NOTES = """\
 Accuracy counts a lost frame as wrong; +- is half the 95 % interval. On air: over UDP the whole frame, header included;
 over gRPC the message. BER at edge: over UDP measured by the edge on the frames' headers, over gRPC told by the device.
@@ -93,15 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.frames < 1:
-        raise ConfigError(f"--frames is {options.frames}", allowed="1 or more", fix="give 2000")
+    for name, least, fix in (("frames", 1, "give 2000"), ("seed", 0, "leave it out for 0")):
+        if (value := getattr(options, name)) < least:
+            raise ConfigError(f"--{name} is {value}", allowed=f"{least} or more", fix=fix)
     options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole run to show
     recorded, digits = find_bundle(options.codec), find_bundle("digits")
+    served = dict.fromkeys(bundle.folder.parents[1] for bundle in (recorded, digits))  # a codec may be given by its folder
     recording = recording_samples(recorded)
     started = time.monotonic()
     say("starting the edge and the link emulator")
     with (
-        Service(["serve", "--grpc-port", "0", "--udp-port", "0", "--http-port", "0"]) as edge,
+        Service(["serve", *PORTS, "--bundles", os.pathsep.join(map(str, served))]) as edge,
         Service(["emulate", "--control-port", "0"]) as emulator,
     ):
         bench = Bench(edge.ready, emulator.ready["control"], options.seed)

@@ -80,5 +80,14 @@ def test_what_cannot_work_is_refused_before_anything_starts(bundles, monkeypatch
     assert main([]) == 2
     assert "there is no bundle 'cifar10'" in capsys.readouterr().err
     monkeypatch.setenv("WEAKLINK_BUNDLES", bundles)
-    assert main(["--frames", "0"]) == 2
-    assert "--frames is 0" in capsys.readouterr().err
+    for wrong in (["--frames", "0"], ["--seed", "-5"]):
+        assert main(wrong) == 2
+        assert f"{wrong[0]} is {wrong[1]};" in capsys.readouterr().err
+
+
+def test_a_codec_given_by_its_folder_is_served(bundles, tmp_path, run_weaklink):
+    elsewhere, file = make_tiny(tmp_path / "mine", "parts", 9), tmp_path / "demo.json"
+    done = run_weaklink(*("demo", "--frames", "5", "--codec", str(elsewhere), "--out", str(tmp_path), "--json", str(file)), WEAKLINK_BUNDLES=bundles)
+    assert done.returncode == 0, done.stderr
+    answered = {(row["codec"], row["images"] - row["lost"]) for row in json.loads(file.read_text())["rows"] if row["ber"] == 0}
+    assert answered == {("parts", 5)}
