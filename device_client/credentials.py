@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,30 @@ class Credentials:
             channel = grpc.insecure_channel(address, options=options)
         else:
             key = None if self.key is None else read_secret(self.key, "TLS key").encode()
-            secrets = grpc.ssl_channel_credentials(_read(self.ca), key, self.certificate and _read(self.certificate))
+            authorities, certificate = _read(self.ca), self.certificate and _read(self.certificate)
+            self._check()
+            secrets = grpc.ssl_channel_credentials(authorities, key, certificate)
             channel = grpc.secure_channel(address, secrets, options=options)
         return channel if self.token is None else grpc.intercept_channel(channel, _WithToken(self.token))
+
+    def _check(self) -> None:
+        """ConfigError: gRPC would trust authorities of its own in place of a file without any, and say that the edge is away."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(self.ca)
+        except ssl.SSLError as error:
+            raise ConfigError(
+                f"{self.ca} holds no certificate ({error.reason or error})", allowed="a PEM file of the edge's authority", fix="correct --ca"
+            ) from None
+        if self.certificate is not None:
+            try:
+                # Without a password OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
+            except ssl.SSLError as error:
+                raise ConfigError(
+                    f"the certificate {self.certificate} with the key {self.key} cannot be used ({error.reason or error})",
+                    allowed="PEM files, the key without a password and of this certificate", fix="correct --certificate or --certificate-key",
+                ) from None  # fmt: skip
 
 
 def read_token(path: Path) -> str:

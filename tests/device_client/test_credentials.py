@@ -118,6 +118,21 @@ def test_what_cannot_work_is_refused(tiny: Bundle, arguments: list[str], told: s
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["empty", "device.pem", "device.key"], "empty holds no certificate .*--ca"),
+        (["edge.key", "device.pem", "device.key"], "edge.key holds no certificate"),
+        (["ca.pem", "device.pem", "edge.key"], "device.pem with the key .*edge.key cannot be used"),
+        (["ca.pem", "empty", "device.key"], "empty with the key .*device.key cannot be used"),
+    ],
+)
+def test_files_that_are_no_certificates_are_named(folder: Path, files: list[str], told: str):
+    (folder / "empty").touch()
+    with pytest.raises(ConfigError, match=told):
+        Credentials("7.x", *(folder / file for file in files)).open_channel("127.0.0.1:1")
+
+
 def test_a_token_file_holds_one_token_and_is_the_owners(tmp_path: Path):
     for text in ("", "two words", "ä"):
         with pytest.raises(ConfigError, match="holds no token"):
