@@ -65,6 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.key_file and arguments.target != "stm32":
         parser.error("--key-file is for a firmware; allowed: with --target stm32; fix: add that, or leave the key out")
+    if arguments.report and (arguments.target != "bundle" or arguments.output):
+        parser.error("--report writes nothing; allowed: without --target and --output; fix: leave these out, or --report")
+    if arguments.link and not arguments.report:
+        parser.error("--link is given alone; allowed: with --report; fix: add that, or leave it out")
+    if arguments.output and arguments.target == "bundle":
+        parser.error("--output is for C and firmware; allowed: with --target c or stm32; fix: give --bundles for a bundle")
     if arguments.target != "bundle":
         return export_device(arguments.config, arguments.target, arguments.output, arguments.key_file)
     if arguments.report:

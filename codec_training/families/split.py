@@ -191,7 +191,7 @@ def load_run(folder: Path, config, dataset: Dataset) -> Trained:
         done = load_checkpoint(folder / stage, prints[stage], **parts[stage]) if wanted else 0
         if done != wanted:
             raise NotFound(
-                f"{folder / stage} holds {done} epochs", allowed=f"{wanted}, a finished run", fix=f"run: weaklink train {config.codec.name}"
+                f"{folder / stage} holds {done} epochs", allowed=f"{wanted}, a finished run", fix="run `weaklink train` with this configuration and the same --runs"
             )
         if stage == "base":
             notes["base_accuracy_percent"] = round(base_accuracy(base, dataset.test)["base"], 3)

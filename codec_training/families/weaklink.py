@@ -208,7 +208,7 @@ def _load_finished(folder: Path, config: Config, stage: str, prints: dict, **par
     done, wanted = load_checkpoint(folder / stage, prints[stage], **parts), getattr(config.training, f"{stage}_epochs")
     if done != wanted:
         raise NotFound(
-            f"{folder} holds {done} {stage} epochs", allowed=f"{wanted}, a finished run", fix=f"run: weaklink train {config.codec.name}"
+            f"{folder} holds {done} {stage} epochs", allowed=f"{wanted}, a finished run", fix="run `weaklink train` with this configuration and the same --runs"
         )
 
 

@@ -61,6 +61,22 @@ def test_a_key_without_a_firmware_is_refused(capsys):
     assert "--key-file is for a firmware; allowed: with --target stm32" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--target", "c", "--report", "stm32f405"], "--report writes nothing"),
+        (["--output", "there", "--report", "stm32f405"], "--report writes nothing"),
+        (["--target", "c", "--link", "lora"], "--link is given alone"),
+        (["--output", "there"], "--output is for C and firmware"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(capsys, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        export.main(["digits", *arguments])
+    assert told in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
 def test_a_bundle_that_does_not_exist_is_named(run_weaklink):
     done = run_weaklink("export", "nothing", "--target", "c")
     assert done.returncode == 2
