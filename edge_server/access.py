@@ -97,12 +97,13 @@ class Access:
 
     def _caller(self, authorization: str, allowed: Collection[Role]) -> Caller:
         caller = self._tokens.value.caller(_token(authorization))
+        wanted = f"tokens of {' and '.join(role.value for role in allowed)}"
         if caller is None:
-            raise Unauthenticated("no valid token", allowed="a device's token", fix="send authorization: Bearer TOKEN")
+            raise Unauthenticated("no valid token", allowed=wanted, fix="send authorization: Bearer TOKEN")
         if caller.role not in allowed:
             raise PermissionDenied(
                 f"this is a token of {caller.role.value}",
-                allowed=f"tokens of {' and '.join(role.value for role in allowed)}",
+                allowed=wanted,
                 fix="use one of these",
             )
         return caller
