@@ -57,7 +57,7 @@ def row(bundle: Bundle) -> dict[str, Any]:
 
 
 def every_row(roots: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
-    """(a row per bundle below `roots`, number refused); each refusal goes to stderr. NotFound: there is no bundle."""
+    """(a row per bundle below `roots`, number of bundles and roots refused); each refusal goes to stderr. NotFound: there is no bundle."""
     rows, refused = [], 0
     for folder in [folder for root in roots for folder in bundle_folders(root)]:
         try:
@@ -68,11 +68,14 @@ def every_row(roots: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
     if not rows and not refused:
         searched = ", ".join(map(str, roots))
         raise NotFound(f"no bundle in {searched}", allowed="a folder of bundles", fix="give another --bundles")
+    for root in [root for root in roots if not root.is_dir()]:
+        print(f"refused: {root}: there is no such folder", file=sys.stderr)
+        refused += 1
     return rows, refused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the list, or one codec's accuracy; returns 1 where a bundle was refused, else 0."""
+    """Print the list, or one codec's accuracy; returns 1 where a bundle or folder was refused, else 0."""
     options = parser().parse_args(argv)
     roots = options.bundles or bundle_roots()
     refused = 0

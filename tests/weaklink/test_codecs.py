@@ -59,6 +59,12 @@ def test_a_broken_bundle_is_refused_and_the_others_listed(root, capsys):
     assert str(broken) in shown.err and "schema_version" in shown.err
 
 
+def test_a_folder_that_is_not_there_is_told_and_the_others_listed(root, capsys):
+    assert main(["--bundles", str(root), "--bundles", str(root / "typo")]) == 1
+    shown = capsys.readouterr()
+    assert "shapes" in shown.out and f"refused: {root / 'typo'}: there is no such folder" in shown.err
+
+
 def test_a_folder_without_bundles_is_refused(tmp_path):
     with pytest.raises(NotFound, match="no bundle in "):
         main(["--bundles", str(tmp_path)])
