@@ -30,6 +30,8 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
     # A retry in here would hide the upstream's failure from the device.
     ("grpc.enable_retries", 0),
+    # As a device's own channel: gRPC would wait for up to two minutes once an outage has lasted.
+    ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
 

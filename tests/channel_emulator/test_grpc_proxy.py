@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from channel_emulator.grpc_proxy import OPTIONS
 from channel_emulator.link import bit_errors
 from semantic_codec.errors import AlreadyExists, ConfigError
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
@@ -146,6 +147,11 @@ async def test_an_edge_that_is_down_is_unavailable(emulator):
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await call
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_an_edge_that_is_back_is_soon_called_again():
+    """The option alone: only a long outage tells gRPC's own, which grow to two minutes, from these."""
+    assert dict(OPTIONS)["grpc.max_reconnect_backoff_ms"] == 2000
 
 
 async def test_streams_are_damaged_message_by_message(through, grpc_edge):
