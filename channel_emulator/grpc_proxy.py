@@ -32,6 +32,8 @@ OPTIONS = (
     ("grpc.enable_retries", 0),
     # As a device's own channel: gRPC would wait for up to two minutes once an outage has lasted.
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # The upstream is where the link says; an HTTP proxy from the environment is never the way there.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

@@ -154,6 +154,16 @@ def test_an_edge_that_is_back_is_soon_called_again():
     assert dict(OPTIONS)["grpc.max_reconnect_backoff_ms"] == 2000
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "grpc_proxy"])
+async def test_the_environment_s_http_proxy_is_not_on_the_way(emulator, grpc_edge, monkeypatch, name):
+    for exempt in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(exempt, raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    link = await emulator.create({"name": "gateway", "kind": "grpc", "upstream": grpc_edge.address})
+    async with grpc.aio.insecure_channel(str(link.settings.listen), options=OPTIONS) as channel:
+        assert await edge_pb2_grpc.EdgeInferenceStub(channel).Infer(request(), timeout=20)
+
+
 async def test_streams_are_damaged_message_by_message(through, grpc_edge):
     link, stub, _ = await through([{"channel": "bsc", "ber": 0.1}])
 
