@@ -79,8 +79,11 @@ class GrpcProxy(grpc.GenericRpcHandler):
         # On the wire the four kinds of methods differ only in how many messages come, so one kind passes them all.
         async def forward(requests: AsyncIterable[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
             call = self._call(method, requests, context)
-            async for response in _responses(call, context):
-                yield response
+            try:
+                async for response in _responses(call, context):
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                await _abort_as(error, context)
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
@@ -135,7 +138,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
             response = await call
         except grpc.aio.AioRpcError as error:
             await _send_initial(context, error.initial_metadata())
-            await context.abort(error.code(), error.details() or "", _plain(error.trailing_metadata()))
+            await _abort_as(error, context)
         await _send_initial(context, await call.initial_metadata())
         context.set_trailing_metadata(_plain(await call.trailing_metadata()))
         replies = self.link.carry("down", device, response, self._clock())
@@ -154,7 +157,6 @@ class GrpcProxy(grpc.GenericRpcHandler):
     ) -> AsyncIterator[bytes]:
         up, down = Timeline(self._max_in_flight), Timeline(self._max_in_flight)
         call = self._call(INFER_STREAM, aiter(up), context)
-        failure: list[BaseException] = []
 
         async def take_requests() -> None:
             try:
@@ -170,8 +172,6 @@ class GrpcProxy(grpc.GenericRpcHandler):
                     device = _device(edge_pb2.InferResponse.FromString(response))
                     for one in self.link.carry("down", device, response, self._clock()):
                         await down.put(one.time, response)
-            except Exception as error:
-                failure.append(error)
             finally:
                 down.close()
 
@@ -179,8 +179,9 @@ class GrpcProxy(grpc.GenericRpcHandler):
         try:
             async for response in down:
                 yield response
-            if failure:
-                raise failure[0]
+            await tasks[1]  # how the call ended, behind everything that was still on its way
+        except grpc.aio.AioRpcError as error:
+            await _abort_as(error, context)
         finally:
             call.cancel()
             for task in tasks:
@@ -189,16 +190,18 @@ class GrpcProxy(grpc.GenericRpcHandler):
 
 
 async def _responses(call: grpc.aio.StreamStreamCall, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-    """The upstream's messages; its metadata and its status become those of `context`."""
+    """The upstream's messages; its metadata becomes that of `context`. AioRpcError: the upstream's, to be passed on."""
     try:
         await context.send_initial_metadata(_plain(await call.initial_metadata()))
         async for response in call:
             yield response
         context.set_trailing_metadata(_plain(await call.trailing_metadata()))
-    except grpc.aio.AioRpcError as error:
-        await context.abort(error.code(), error.details() or "", _plain(error.trailing_metadata()))
     finally:
         call.cancel()
+
+
+async def _abort_as(error: grpc.aio.AioRpcError, context: grpc.aio.ServicerContext) -> None:
+    await context.abort(error.code(), error.details() or "", _plain(error.trailing_metadata()))
 
 
 def _device(message: edge_pb2.InferRequest | edge_pb2.InferResponse) -> str:

@@ -81,7 +81,7 @@ class RecordingEdge(edge_pb2_grpc.EdgeInferenceServicer):
         async for request in request_iterator:
             self.requests.append(request)
             if request.codec == "refuse":
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "draining", (("why-bin", b"\x01\xfe"),))
             yield edge_pb2.InferResponse(request_id=request.request_id, device=request.device)
 
     async def Feedback(self, request, context):

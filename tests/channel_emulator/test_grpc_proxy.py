@@ -204,19 +204,22 @@ async def test_messages_of_a_stream_may_overtake_each_other(through):
     assert sorted(answers) == list(range(20)) != answers
 
 
-async def test_a_stream_ends_with_the_status_of_the_edge(through):
-    _, stub, _ = await through()
+@pytest.mark.parametrize("down", [[], [{"channel": "delay", "delay_ms": 100}]], ids=["at once", "delayed"])
+async def test_a_stream_ends_with_the_status_of_the_edge_behind_its_answers(through, down):
+    _, stub, _ = await through(down=down)
 
     async def send():
         yield request(request_id="1")
+        yield request(request_id="2")
         yield request(codec="refuse")
 
     answers = []
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         async for answer in stub.InferStream(send()):
             answers.append(answer.request_id)
-    assert answers == ["1"]
+    assert answers == ["1", "2"]
     assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.UNAVAILABLE, "draining")
+    assert dict(failed.value.trailing_metadata()) == {"why-bin": b"\x01\xfe"}
 
 
 async def test_a_stream_that_its_client_cancels_leaves_nothing_behind(through, grpc_edge):
