@@ -116,7 +116,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
             self.link.refuse("up")
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"link {self.link.settings.name!r} holds {self.link.in_flight} calls; "
+                f"link {self.link.settings.name!r} holds {self.link.in_flight} messages; "
                 f"allowed: {self._max_in_flight}; fix: slow down or delay less",
             )
         self.link.in_flight += 1
@@ -156,13 +156,14 @@ class GrpcProxy(grpc.GenericRpcHandler):
         self, requests: AsyncIterable[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bytes]:
         up, down = Timeline(self._max_in_flight), Timeline(self._max_in_flight)
-        call = self._call(INFER_STREAM, aiter(up), context)
+        call = self._call(INFER_STREAM, self._due(up), context)
 
         async def take_requests() -> None:
             try:
                 async for message in requests:
                     for time, arrived in self._carry_up(message)[1]:
                         await up.put(time, arrived)
+                        self.link.in_flight += 1
             finally:
                 up.close()
 
@@ -172,12 +173,13 @@ class GrpcProxy(grpc.GenericRpcHandler):
                     device = _device(edge_pb2.InferResponse.FromString(response))
                     for one in self.link.carry("down", device, response, self._clock()):
                         await down.put(one.time, response)
+                        self.link.in_flight += 1
             finally:
                 down.close()
 
         tasks = [asyncio.create_task(take_requests()), asyncio.create_task(take_responses())]
         try:
-            async for response in down:
+            async for response in self._due(down):
                 yield response
             await tasks[1]  # how the call ended, behind everything that was still on its way
         except grpc.aio.AioRpcError as error:
@@ -187,6 +189,12 @@ class GrpcProxy(grpc.GenericRpcHandler):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.link.in_flight -= up.clear() + down.clear()
+
+    async def _due(self, timeline: Timeline) -> AsyncIterator[bytes]:
+        async for message in timeline:
+            self.link.in_flight -= 1
+            yield message
 
 
 async def _responses(call: grpc.aio.StreamStreamCall, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:

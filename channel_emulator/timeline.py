@@ -38,6 +38,14 @@ class Timeline:
         self._closed = True
         self._changed.set()
 
+    def clear(self) -> int:
+        """Drop what is inside; how many items that were."""
+        dropped = len(self._heap)
+        self._heap.clear()
+        self._room.set()
+        self._changed.set()
+        return dropped
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
         while True:

@@ -234,6 +234,25 @@ async def test_a_stream_that_its_client_cancels_leaves_nothing_behind(through, g
     assert await stub.Infer(request())
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_messages_of_a_stream_are_in_flight_until_they_leave(through, grpc_edge, direction):
+    link, stub, _ = await through(**{direction: [{"channel": "delay", "delay_ms": 100}]})
+    call = stub.InferStream()
+    for _ in range(3):
+        await call.write(request())
+    while link.in_flight < 3:
+        await asyncio.sleep(0.005)
+    assert [await call.read() for _ in range(3)] == 3 * [edge_pb2.InferResponse(device="cam")]
+    assert link.in_flight == 0
+    link.change({direction: [{"channel": "delay", "delay_ms": 60_000}]})
+    await call.write(request())
+    while link.in_flight < 1:
+        await asyncio.sleep(0.005)
+    call.cancel()
+    while link.in_flight:
+        await asyncio.sleep(0.005)
+
+
 async def test_other_methods_pass_without_damage(through):
     link, stub, channel = await through([{"channel": "erasure", "probability": 1}])
     reply = await stub.Feedback(edge_pb2.FeedbackRequest(device="cam", sequence=7, true_class=3))

@@ -44,3 +44,17 @@ async def test_putting_waits_for_room():
     assert not filling.done() and len(timeline) == 2
     assert [item[0] async for item in timeline] == [0, 1, 2, 3, 4, 5]
     await filling
+
+
+async def test_clearing_ends_a_wait_for_room_and_one_for_the_next_item():
+    timeline = Timeline(bound=1)
+    later = asyncio.get_running_loop().time() + 60
+    waiting = asyncio.create_task(anext(aiter(timeline), None))
+    await timeline.put(later, b"dropped")
+    putting = asyncio.create_task(timeline.put(later, b"too"))
+    await asyncio.sleep(0.01)
+    assert timeline.clear() == 1
+    await putting
+    timeline.close()
+    assert timeline.clear() == 1 and len(timeline) == 0
+    assert await waiting is None
