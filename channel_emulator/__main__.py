@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import resource
 import signal
 import socket
 import sys
@@ -78,8 +79,17 @@ async def bind_control(address: Address) -> socket.socket:
     return control
 
 
+def raise_open_files() -> None:
+    """As many files as this process may have at all: each device of a UDP link holds a socket, and the control API would
+    be the first to find none left."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower bound of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(args: argparse.Namespace) -> None:
     """Bind, create the configured links, say so, run until SIGTERM or SIGINT, close links before the control API."""
+    raise_open_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
