@@ -68,3 +68,7 @@ class Chain:
             if not passing:
                 return passing, channel.drop_outcome
         return passing, ""
+
+    def room_at(self) -> float:
+        """From when on every channel has room."""
+        return max((channel.room_at() for channel in self.channels), default=0.0)

@@ -150,6 +150,12 @@ class Link:
         device.tallies[direction].add(fate)
         return arrived
 
+    def room_at(self, direction: str, key: Hashable) -> float:
+        """From when on no channel drops a frame of the device `key` for want of room."""
+        device = self.devices.get(key)
+        chain = None if device is None else device.chains.get(direction)
+        return 0.0 if chain is None else chain.room_at()
+
     def refuse(self, direction: str) -> None:
         """Count a frame that found the link's own buffers full."""
         self.tallies[direction].frames["queue_full"] += 1

@@ -99,6 +99,8 @@ class SerialProxy:
         latest = 0.0
         try:
             while data := await _read(reader):
+                while (wait_s := self.link.room_at(direction, device) - clock()) > 0:
+                    await asyncio.sleep(wait_s)
                 for transmission in self.link.carry(direction, device, data, clock()):
                     latest = max(latest, transmission.time)
                     await timeline.put(latest, transmission.data)

@@ -56,6 +56,10 @@ class Channel(ABC):
     def carry(self, transmission: Transmission) -> list[Transmission]:
         """What leaves the channel for what entered it."""
 
+    def room_at(self) -> float:
+        """From when on another transmission finds room. Frames come when they come; a serial line's bytes wait for it."""
+        return 0.0
+
 
 class BitChannel(Channel):
     """A channel that flips bits and leaves length and time alone.

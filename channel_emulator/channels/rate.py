@@ -15,7 +15,8 @@ from channel_emulator.channels.registry import register
 @register("rate")
 @dataclass
 class Rate(Channel):
-    """Sends one frame after the other at `bits_per_s`; frames that find `queue_frames` others unsent are dropped.
+    """Sends one frame after the other at `bits_per_s`; frames that find `queue_frames` others unsent are dropped, the
+    bytes of a serial line wait.
 
     A frame takes 8 * (its length + overhead_bytes) / bits_per_s seconds, where `overhead_bytes` stands for preamble
     and sync word. Put this channel before any delay: it serves frames in the order in which they enter it.
@@ -48,3 +49,6 @@ class Rate(Channel):
         transmission.time = begins + 8 * (len(transmission.data) + self.overhead_bytes) / self.bits_per_s
         unsent.append(transmission.time)
         return [transmission]
+
+    def room_at(self) -> float:
+        return self._departures[0] if len(self._departures) >= self.queue_frames else 0.0

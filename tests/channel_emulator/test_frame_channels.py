@@ -119,6 +119,15 @@ def test_rate_drops_what_its_queue_cannot_hold():
     assert channel.counts == {"frames": 7, "queue_full": 3}
 
 
+def test_rate_says_from_when_on_it_has_room():
+    channel = started("rate", bits_per_s=8000, queue_frames=3)
+    for index in range(3):
+        assert channel.room_at() == 0.0
+        channel.carry(Transmission(bytes(10), 5.0))
+    assert channel.room_at() == 5.01
+    assert channel.carry(Transmission(bytes(10), 5.01)) and channel.room_at() == 5.02
+
+
 def test_rate_passes_what_it_promises_in_the_long_run():
     channel = started("rate", bits_per_s=50_000, queue_frames=10)
     times = [one.time for frame in range(10_000) for one in channel.carry(Transmission(bytes(50), 0.001 * frame))]

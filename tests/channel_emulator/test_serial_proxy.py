@@ -137,6 +137,15 @@ async def test_a_slow_line_keeps_its_order_and_its_rate(emulator, upstream):
     assert asyncio.get_running_loop().time() - started >= 3000 * 8 / 400_000
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_a_slow_line_holds_its_sender_back_and_drops_nothing(emulator, upstream, direction):
+    link = await create(emulator, upstream, **{direction: [{"channel": "rate", "bits_per_s": 400_000, "queue_frames": 8}]})
+    started = asyncio.get_running_loop().time()
+    assert await exchange(link, 2 * DATA) == 2 * DATA
+    assert asyncio.get_running_loop().time() - started >= 0.99 * 16 * len(DATA) / 400_000
+    assert set(link.tallies[direction].frames) == {"clean"}
+
+
 async def test_each_connection_is_a_line_and_a_device_of_its_own(emulator, upstream):
     link = await create(emulator, upstream, [{"channel": "bsc", "ber": 0.1}])
     first, second = await exchange(link), await exchange(link)
