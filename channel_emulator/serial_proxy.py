@@ -16,7 +16,7 @@ PIECE_BYTES = 64
 WAITING_PIECES = 4096
 CONNECT_S = 10.0
 LINGER_S = 5.0
-"""How long one direction may go on after the other was closed."""
+"""How long one direction may go on after the other was closed and nothing is on its way any more."""
 
 
 class SerialProxy:
@@ -68,14 +68,18 @@ class SerialProxy:
         except OSError:  # TimeoutError is one
             self.link.send_errors += 1
             return
+        up, down = Timeline(WAITING_PIECES), Timeline(WAITING_PIECES)
         ways = [
-            asyncio.create_task(self._carry_way("up", device, reader, back)),
-            asyncio.create_task(self._carry_way("down", device, there, writer)),
+            asyncio.create_task(self._carry_way("up", device, reader, up, back)),
+            asyncio.create_task(self._carry_way("down", device, there, down, writer)),
         ]
+        clock = asyncio.get_running_loop().time
         try:
             # An end that closed its side may still wait for what is on the way; one that is gone must not hold on.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(ways, timeout=LINGER_S)
+            ended, rest = clock(), True
+            while rest and (wait_s := max(ended, up.last, down.last) + LINGER_S - clock()) > 0:
+                _, rest = await asyncio.wait(ways, timeout=wait_s)
         finally:
             for way in ways:
                 way.cancel()
@@ -83,10 +87,14 @@ class SerialProxy:
             back.close()
 
     async def _carry_way(
-        self, direction: str, device: tuple, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        direction: str,
+        device: tuple,
+        reader: asyncio.StreamReader,
+        timeline: Timeline,
+        writer: asyncio.StreamWriter,
     ) -> None:
         """One direction of one line, until its sender closes it; then the other side is told."""
-        timeline = Timeline(WAITING_PIECES)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._take(direction, device, reader, timeline))
@@ -109,16 +117,15 @@ class SerialProxy:
             timeline.close()
 
     async def _give(self, timeline: Timeline, writer: asyncio.StreamWriter) -> None:
-        broken = False
+        """OSError: the receiver is gone, which ends this direction."""
         async for data in timeline:
             self.link.in_flight -= 1
-            if not broken:
-                try:
-                    writer.write(data)
-                    await writer.drain()
-                except OSError:
-                    broken = True
-                    self.link.send_errors += 1
+            try:
+                writer.write(data)
+                await writer.drain()
+            except OSError:
+                self.link.send_errors += 1
+                raise
         with contextlib.suppress(OSError, RuntimeError):  # closed already
             writer.write_eof()
 

@@ -11,9 +11,11 @@ class Timeline:
     """A bounded waiting room: `put` items with the loop time at which they are due, iterate to get them.
 
     Items of equal time come out in the order in which they went in. `put` waits while `bound` items are inside.
+    `last`: when the last of all items so far is due.
     """
 
     def __init__(self, bound: int = 4096):
+        self.last = 0.0
         self._bound = bound
         self._heap: list[tuple[float, int, bytes]] = []
         self._count = 0
@@ -29,6 +31,7 @@ class Timeline:
         while len(self._heap) >= self._bound:
             self._room.clear()
             await self._room.wait()
+        self.last = max(self.last, time)
         self._count += 1
         heapq.heappush(self._heap, (time, self._count, item))
         self._changed.set()

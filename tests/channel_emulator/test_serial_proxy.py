@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from channel_emulator import serial_proxy
 from channel_emulator.chain import channel_rng
 from channel_emulator.channels import create_channel
 from channel_emulator.link import bit_errors
@@ -159,6 +160,35 @@ async def test_an_upstream_that_is_away_ends_the_line(emulator, upstream):
     link.settings.upstream = type(link.settings.upstream)("127.0.0.1", 9)
     assert await exchange(link) == b""
     assert link.send_errors == 1
+
+
+async def test_an_answer_that_is_on_its_way_when_the_device_closes_its_side_arrives(emulator, upstream, monkeypatch):
+    monkeypatch.setattr(serial_proxy, "LINGER_S", 0.1)
+    link = await create(emulator, upstream, down=[{"channel": "delay", "delay_ms": 500}])
+    assert await exchange(link) == DATA
+
+
+async def test_a_device_that_is_gone_does_not_hold_its_line(emulator, monkeypatch):
+    monkeypatch.setattr(serial_proxy, "LINGER_S", 0.1)
+    ended = asyncio.Event()
+
+    async def talk(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(10))
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        ended.set()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        upstream = "{}:{}".format(*server.sockets[0].getsockname())
+        link = await emulator.create({"name": "wire", "kind": "serial", "upstream": upstream})
+        reader, writer = await asyncio.open_connection(link.settings.listen.host, link.settings.listen.port)
+        await reader.readexactly(10)
+        writer.close()
+        async with asyncio.timeout(10):
+            await ended.wait()
+    assert link.in_flight == 0
 
 
 async def test_stop_ends_lines_under_way(emulator, upstream):
