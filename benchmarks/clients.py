@@ -194,9 +194,11 @@ def run(
         now = time.perf_counter()
         for descriptor, _ in events:
             client = by_descriptor[descriptor]
-            for _ in range(client.received()):
+            failed, ended = client.failed, client.received()
+            if now >= begin:
+                answered += ended - (client.failed - failed)
+            for _ in range(ended):
                 sent = under_way[client].popleft()
-                answered += now >= begin
                 if (now if rate is None else sent) >= begin:
                     latencies.append(now - sent)
                 free.append(client)

@@ -18,7 +18,7 @@ from semantic_codec.errors import ConfigError
 
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw. ``requests_per_s``: answers; ``latencies_s``: of each request of the time that was
+    """What a load generator saw. ``requests_per_s``: right answers; ``latencies_s``: of each request of the time that was
     measured, so far as it waited for those without an answer; ``cpu_share``: of one core, the generator's own;
     ``failed``: requests that ended otherwise than asked for; ``unanswered``: in an open loop, without an answer at the end."""
 
@@ -60,8 +60,8 @@ def run(
         lines = np.loadtxt(log, dtype=np.int64, ndmin=2, delimiter="\t", usecols=(1, 2))
     answered = lines[lines[:, 0] == 200, 1] / 1e6
     whole = int(re.search(r"\((\d+)\) data", done.stdout)[1]) / answer_bytes
-    wrong = round(len(answered) - whole) if grpc and whole < 0.9 * len(answered) else 0
-    return Load(len(answered) / seconds, answered, used / wall, len(lines) - len(answered) + wrong)
+    right = min(len(answered), round(whole)) if grpc else len(answered)
+    return Load(right / seconds, answered, used / wall, len(lines) - right)
 
 
 def command(url: str, data: Path, grpc: bool, clients: int, each: int, seconds: float) -> list[str]:

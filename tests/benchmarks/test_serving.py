@@ -63,16 +63,17 @@ def test_calls_that_fail_are_counted(server: Server, bundle: Bundle):
         client = question.client()
         load = clients.run([client], 0.3, 0.0)
         client.sock.close()
-        assert load.failed >= len(load.latencies_s) > 0
+        assert load.failed >= len(load.latencies_s) > 0 == load.requests_per_s
 
 
 @NEEDS_H2LOAD
-def test_failed_calls_do_not_hide_behind_a_warm_up():
-    """Of a server that fails every second call."""
+@pytest.mark.parametrize("every", [2, 12])
+def test_failed_calls_do_not_hide_behind_a_warm_up_or_among_many(every: int):
+    """Of a server that fails every so many calls."""
     numbers, answer = itertools.count(), b"right"
 
     def call(request: bytes, context: grpc.ServicerContext) -> bytes:
-        if next(numbers) % 2:
+        if next(numbers) % every == 0:
             context.abort(grpc.StatusCode.INTERNAL, "wrong")
         return answer
 
@@ -84,7 +85,8 @@ def test_failed_calls_do_not_hide_behind_a_warm_up():
     url, framed = f"http://127.0.0.1:{port}/test.Service/Call", b"\0\0\0\0\0"
     load = h2load.run(url, framed, True, 2, seconds=0.5, warm_up_s=0.5, answer_bytes=5 + len(answer))
     server.stop(None).wait(30)
-    assert len(load.latencies_s) > 10 and load.failed == pytest.approx(len(load.latencies_s) / 2, abs=2)
+    assert len(load.latencies_s) > 30 and load.failed == pytest.approx(len(load.latencies_s) / every, abs=2)
+    assert load.requests_per_s * 0.5 == pytest.approx(len(load.latencies_s) - load.failed)
 
 
 def test_streams_and_frames(server: Server, bundle: Bundle):
