@@ -8,7 +8,8 @@
 
 HTTP/1.1 and gRPC closed loops are h2load's, everything else a small client's; the load generator's share of a core is
 in every row, and so is what the rest of the machine took. A server that cannot be started is in the table as not
-measured. Rows of servers that are not named stay as they are in the JSON file, so that a run may be made in parts.
+measured. Rows of servers and bundles that are not named stay as they are in the JSON file, so that a run may be made in
+parts.
 """
 
 from __future__ import annotations
@@ -226,16 +227,16 @@ def measure_rival(
         server.stop()
 
 
-def kept_rows(path: Path, measured: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of an earlier run, of servers that are not measured now."""
+def kept_rows(path: Path, servers: Sequence[str], bundles: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of an earlier run, of servers or bundles that are not measured now."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in rows if not any(row["server"].startswith(name) for name in measured)]
+    return [row for row in rows if not (row["server"].startswith(tuple(servers)) and row["bundle"] in bundles)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench serving", description=__doc__.split("\n\n")[0])
     parser.add_argument("--servers", nargs="+", default=list(SERVERS), choices=SERVERS, metavar="NAME", help=f"default: all of {', '.join(SERVERS)}; the others' rows stay as they are in the file")
-    parser.add_argument("--bundles", nargs="+", default=["digits", "cifar10"], help="default: %(default)s")
+    parser.add_argument("--bundles", nargs="+", default=["digits", "cifar10"], metavar="NAME", help="likewise (default: digits cifar10)")
     parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY), help="default: %(default)s")
     parser.add_argument("--loads-percent", nargs="*", type=int, default=list(LOADS_PERCENT), help="of what a server can do, in the open loop (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each cell (default: %(default)s)")
@@ -256,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     h2load.find()
     bundles = [find_bundle(name) for name in options.bundles]
     bench = Bench(options.concurrency, options.loads_percent, options.seconds, options.warm_up_s, options.seed)
-    rows = kept_rows(options.json, options.servers)
+    rows = kept_rows(options.json, options.servers, [bundle.manifest.name for bundle in bundles])
     with tempfile.TemporaryDirectory() as folder:
         for name in options.servers:
             for row in _measure(name, options, bundles, bench, Path(folder)):

@@ -154,8 +154,8 @@ def test_an_open_loop_counts_answers_and_not_what_was_asked_for():
 @NEEDS_H2LOAD
 def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture):
     file = tmp_path / "serving.json"
-    earlier = {"server": "triton", "requests_per_s": 1.0}
-    file.write_text(json.dumps({"rows": [earlier, {"server": "weaklink grpc"}]}))
+    earlier = {"server": "triton", "bundle": "digits", "requests_per_s": 1.0}
+    file.write_text(json.dumps({"rows": [earlier, {"server": "weaklink grpc", "bundle": "digits"}]}))
     assert main([*SMALL, "--servers", "weaklink", "litserve", "engine", "--json", str(file)]) == 0
     written = json.loads(file.read_text())
     assert {"commit", "machine", "versions", "date", "seed"} <= written["context"].keys()
@@ -174,9 +174,10 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 def test_kept_rows(tmp_path: Path):
     file = tmp_path / "x.json"
-    assert kept_rows(file, ["weaklink"]) == []
-    file.write_text(json.dumps({"rows": [{"server": "weaklink udp"}, {"server": "engine"}]}))
-    assert kept_rows(file, ["weaklink"]) == [{"server": "engine"}]
+    assert kept_rows(file, ["weaklink"], ["digits"]) == []
+    rows = [{"server": server, "bundle": bundle} for server in ("weaklink udp", "engine") for bundle in ("digits", "cifar10")]
+    file.write_text(json.dumps({"rows": rows}))
+    assert kept_rows(file, ["weaklink"], ["digits"]) == rows[1:]
 
 
 @pytest.mark.parametrize("wrong", [["--concurrency", "0"], ["--seconds", "0"], ["--loads-percent", "100"]])
