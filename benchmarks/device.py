@@ -24,7 +24,7 @@ from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import NotFound, WeaklinkError
 from semantic_codec.keyed import DeviceKey
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 TOOLS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "make", "qemu-system-arm")
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench device", description=__doc__)
     parser.add_argument("codecs", nargs="*", default=["digits", "cifar10", "cifar100"], metavar="CODEC", help="bundles by name or folder")
     parser.add_argument("--board", choices=sorted(MACHINES), action="append", help="default: all")
-    parser.add_argument("--json", metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows there")
     arguments = parser.parse_args(argv)
     rows = []
     for name in arguments.codecs:

@@ -30,7 +30,7 @@ from semantic_codec.bundle import Bundle, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 from semantic_codec.reply import read_reply
 from weaklink.processes import SOURCE_ROOT, Service
 
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--flood", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each turn (default: %(default)g)")
     parser.add_argument("--turns", type=int, default=3, metavar="N", help="quiet and flooded, of each row (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table as JSON")
     options = parser.parse_args(argv)
     if options.devices < 1 or options.turns < 1 or options.seconds <= 0 or options.noise <= 0 or min(options.rate) < 0:
         raise ConfigError("a number is negative or 0", allowed="above 0; --rate 0 or more", fix="correct it")

@@ -21,7 +21,7 @@ from semantic_codec.frame_format import Layout
 from semantic_codec.header import Header, pack_header
 from semantic_codec.header_code import HeaderCode, open_code
 from semantic_codec.interleave import contiguous_layout, spread_layout
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 SEED = 20
 RESULTS = Path(__file__).parent / "results" / "frames.json"
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench frames", description=__doc__.split("\n")[0])
     parser.add_argument("--frames", type=int, default=100_000, help="frames per point (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="of payloads and damage (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write the rows, as in results/{RESULTS.name}")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help=f"also write the rows, as in results/{RESULTS.name}")
     options = parser.parse_args(argv)
     if options.frames < 1:
         parser.error(f"--frames is {options.frames}; allowed: 1 or more; fix: leave it out for 100000")

@@ -34,7 +34,7 @@ from semantic_codec.errors import ConfigError
 from semantic_codec.frame import HEADER_BYTES, FrameReader, WireCodec, encode_frame
 from semantic_codec.header import Header
 from semantic_codec.reply import Reply, encode_reply, read_reply
-from semantic_codec.report import write_json
+from semantic_codec.report import results_file, write_json
 
 LINKS = ("lora-sf7", "lora-sf9", "lora-sf12", "802154", "ble-1m", "wifi-6m")
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1)
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--instructions", type=int, help="of one encoding, instead of the measured ones")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="also write the rows here")
+    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="also write the rows here")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.images, options.edge_runs, options.attempts) < 1 or options.instructions == 0 or not 1 <= options.quality <= 95:

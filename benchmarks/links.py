@@ -21,7 +21,7 @@ from semantic_codec.bitstream import unpack_bits
 from semantic_codec.bundle import Bundle, find_bundle, load_recording
 from semantic_codec.frame import FrameReader, FrameResult, WireCodec, encode_frame
 from semantic_codec.header import Header
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 # netem's words: P(good to bad), P(bad to good), flips in the bad state; bursts of 16 bits on average.
 LINKS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="weaklink bench links", description=__doc__.split("\n")[0])
     parser.add_argument("--codec", default="cifar10", help="bundle with a recording (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the flips (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table as JSON")
     arguments = parser.parse_args(argv)
     bundle = find_bundle(arguments.codec)
     rows = [row for link in LINKS for row in measure(bundle, link, arguments.seed)]

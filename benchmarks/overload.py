@@ -34,7 +34,7 @@ from benchmarks.processes import cpu_s, memory_mb
 from benchmarks.serving_servers import Server, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
-from semantic_codec.report import NOT_MEASURED, print_table, write_json
+from semantic_codec.report import NOT_MEASURED, print_table, results_file, write_json
 
 RESULT = Path(__file__).parent / "results" / "overload.json"
 DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="of overload (default: %(default)g)")
     parser.add_argument("--capacity-seconds", type=float, default=5, metavar="S", help="of each measurement of the capacity (default: %(default)g)")
     parser.add_argument("--devices", type=int, default=16, metavar="N", help="that send too many frames (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="write the rows here (default: %(default)s)")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.times, options.seconds, options.capacity_seconds, options.devices) <= 0:

@@ -18,7 +18,7 @@ from edge_server.engine import Engine
 from edge_server.runtimes import RUNTIMES
 from semantic_codec.bundle import Bundle, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 RESULT = Path(__file__).parent / "results" / "runtimes.json"
 BATCHES = (1, 8, 64)
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=200, help="timed batches per size (default: 200)")
     parser.add_argument("--images", type=int, default=4000, help="images for accuracy and differences (default: 4000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bit flips (default: 0)")
-    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="also write the table here")
+    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="also write the table here")
     options = parser.parse_args(argv)
     if options.repeats < 1 or options.images < max(BATCHES) or options.threads < 1:
         raise ConfigError(

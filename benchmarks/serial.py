@@ -22,7 +22,7 @@ from semantic_codec.frame import FrameResult, encode_frame
 from semantic_codec.header import Header
 from semantic_codec.keyed import DeviceKey, KeyedHeader
 from semantic_codec.keyed_frame import encode_keyed_frame
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 from semantic_codec.serial_framing import SYNC, SYNC_ERRORS, SerialReceiver, add_sync
 
 SEED = 21
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--noise-bytes", type=int, default=10_000_000, help="random bytes per point (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=SEED, help="of payloads and damage (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write the rows, as in results/{RESULTS.name}")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help=f"also write the rows, as in results/{RESULTS.name}")
     options = parser.parse_args(argv)
     for name in ("frames", "noise_bytes"):
         if getattr(options, name) < 1:

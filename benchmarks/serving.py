@@ -47,7 +47,7 @@ from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
 CONCURRENCY = (1, 8, 64, 256)
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="compute threads of each (default: %(default)s)")
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="python of an environment with benchmarks/rivals-requirements.txt; without it the rivals are not measured")
     parser.add_argument("--seed", type=int, default=0, help="of arrival times and bit flips (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="write the rows here (default: %(default)s)")
     parser.add_argument("--docs", type=Path, metavar="FILE", help=f"renew the table between the marks of this page: closed loops of {CAPACITY_AT}")
     options = parser.parse_args(argv)
     if min(options.concurrency, default=0) < 1 or options.seconds <= 0 or not all(0 < load < 100 for load in options.loads_percent):

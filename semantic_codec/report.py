@@ -99,9 +99,28 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}", allowed="a file in a writable folder", fix="give another path"
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def results_file(text: str) -> Path:
+    """The path that a command will write its rows to, as argparse's `type`: what cannot be written shall not take the whole
+    measurement to show. Its folder is made. ConfigError: it cannot be written."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return path
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot write {path}: {error.strerror}", allowed="a file in a writable folder", fix="give another path"
+    )
 
 
 def _plain(value: Any) -> Any:

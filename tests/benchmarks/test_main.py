@@ -26,6 +26,13 @@ def test_unknown_name_is_refused():
         main(["framez"])
 
 
+@pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - {"codecs", "rivals"}))  # which write row by row
+def test_results_that_cannot_be_written_end_before_the_measurement(name, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write .*rows.json: File exists"):
+        main([name, "--json", str(tmp_path / "file" / "rows.json")])
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_help_of_each(name, capsys):
     assert callable(importlib.import_module(BENCHMARKS[name][0]).main)

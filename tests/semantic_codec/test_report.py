@@ -85,6 +85,17 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path):
         report.write_json(tmp_path / "file" / "rows.json", [], seed=None)
 
 
+def test_a_results_file_is_tried_without_a_trace(tmp_path):
+    target = tmp_path / "made" / "rows.json"
+    assert report.results_file(str(target)) == target
+    assert not target.exists()
+    target.write_text("rows of an earlier run")
+    assert report.results_file(str(target)).read_text() == "rows of an earlier run"
+    for wrong in (target / "rows.json", target.parent):
+        with pytest.raises(ConfigError, match=f"cannot write {wrong}"):
+            report.results_file(str(wrong))
+
+
 def test_table_aligns_numbers_to_the_right(capsys):
     rows = [
         {"codec": "cifar10", "ber": 0.05, "accuracy_percent": np.float32(87.456)},
