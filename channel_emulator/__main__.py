@@ -19,6 +19,7 @@ from channel_emulator.address import Address
 from channel_emulator.control_api import create_app
 from channel_emulator.emulator import Emulator
 from channel_emulator.udp_proxy import bind_error, resolve
+from channel_emulator.web_pages import own_names
 from semantic_codec.errors import ConfigError, WeaklinkError
 
 
@@ -97,7 +98,8 @@ async def serve(args: argparse.Namespace) -> None:
     links = read_config(args.config) if args.config else []
     control = await bind_control(Address(args.host, args.control_port))
     emulator = Emulator(max_devices=args.max_devices)
-    app = create_app(emulator)
+    bound = Address(*control.getsockname()[:2])
+    app = create_app(emulator, names=own_names(bound, args.host))
     server = ControlServer(uvicorn.Config(app, lifespan="off", ws="none", log_level="warning", access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[control]))
     try:
@@ -105,7 +107,6 @@ async def serve(args: argparse.Namespace) -> None:
             await emulator.create(body)
         while not server.started:
             await asyncio.sleep(0.01)
-        bound = Address(*control.getsockname()[:2])
         listening = {link.settings.name: str(link.settings.listen) for link in emulator.links()}
         print(json.dumps({"event": "listening", "control": str(bound), "links": listening}), flush=True)
         await stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import metadata
 from typing import Annotated
 
@@ -10,10 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 
 from channel_emulator.channels import CHANNELS
 from channel_emulator.emulator import Emulator
 from channel_emulator.metrics import LinkCollector
+from channel_emulator.web_pages import refuse_pages
 from semantic_codec.errors import WeaklinkError
 
 LINK_EXAMPLE = {
@@ -40,8 +43,10 @@ def refusal(http_status: int, status: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"status": status, "message": message}}, http_status)
 
 
-def create_app(emulator: Emulator, registry: CollectorRegistry | None = None) -> FastAPI:
-    """The application for one emulator. Metrics go to `registry`, a new one unless given."""
+def create_app(
+    emulator: Emulator, registry: CollectorRegistry | None = None, names: Collection[str] | None = None
+) -> FastAPI:
+    """The application for one emulator. Metrics go to `registry`, a new one unless given. `names`: see `own_names`."""
     registry = CollectorRegistry() if registry is None else registry
     registry.register(LinkCollector(emulator))
     app = FastAPI(title="Weaklink channel emulator", version=version())
@@ -49,6 +54,14 @@ def create_app(emulator: Emulator, registry: CollectorRegistry | None = None) ->
     @app.exception_handler(WeaklinkError)
     async def refused(request: Request, error: WeaklinkError) -> JSONResponse:
         return refusal(error.http_status, error.grpc_status, str(error))
+
+    @app.middleware("http")
+    async def check_page(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            refuse_pages(request.method, request.headers, names)
+        except WeaklinkError as error:
+            return await refused(request, error)
+        return await call_next(request)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:

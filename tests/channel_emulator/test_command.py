@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 from channel_emulator import control_client
@@ -53,6 +54,7 @@ def test_it_listens_serves_configured_links_and_ends_cleanly(start, tmp_path, nu
         host, port = ready["links"]["radio"].rsplit(":", 1)
         device.sendto(b"0123456789", (host, int(port)))
         assert edge.recv(100) == b"01234"
+        assert httpx.get(f"http://{ready['control']}/links", headers={"host": "evil.example"}, trust_env=False).status_code == 403
         links = control_client.call(ready["control"], "GET", "/links")
         assert [link["listen"] for link in links] == list(ready["links"].values())
     process.send_signal(number)

@@ -13,17 +13,19 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from channel_emulator.__main__ import ControlServer
+from channel_emulator.address import Address
 from channel_emulator.control_api import create_app
 from channel_emulator.control_client import format_channels, main, parse_channel
+from channel_emulator.web_pages import own_names
 from semantic_codec.errors import InvalidRequest
 
 FRAME = bytes(range(50))
 
 
 @asynccontextmanager
-async def serving(emulator):
+async def serving(emulator, **options):
     with socket.create_server(("127.0.0.1", 0)) as control:
-        config = uvicorn.Config(create_app(emulator), lifespan="off", ws="none", log_level="warning")
+        config = uvicorn.Config(create_app(emulator, **options), lifespan="off", ws="none", log_level="warning")
         server = ControlServer(config)
         task = asyncio.create_task(server.serve(sockets=[control]))
         yield "{}:{}".format(*control.getsockname())
@@ -264,3 +266,34 @@ def test_a_setting_without_a_value_is_refused():
         parse_channel("bsc:ber")
     with pytest.raises(InvalidRequest, match="where a value has commas, write JSON"):
         parse_channel("trace:points=[[0,0.01],[10,0.1]]")
+
+
+async def test_pages_of_other_sites_change_nothing(emulator, control, api):
+    for origin in ("https://evil.example", "null", f"http://{control}.evil.example"):
+        for path, body in (("/reset", b""), ("/links", json.dumps(spec()).encode())):
+            headers = {"origin": origin, "content-type": "text/plain"}
+            answer = await api.post(path, content=body, headers=headers)
+            assert answer.status_code == 403 and answer.json()["error"]["status"] == "PERMISSION_DENIED"
+            assert f"a web page of '{origin}' asks" in answer.text and "fix: " in answer.text
+    assert emulator.links() == []
+    assert (await api.post("/reset", headers={"origin": f"http://{control}"})).status_code == 204
+
+
+async def test_no_page_comes_from_a_name_that_leads_here(emulator):
+    """DNS rebinding: to the browser the page is of this server, whose name is the attacker's."""
+    foreign = {"host": "evil.example:8474", "origin": "http://evil.example:8474"}
+    names = own_names(Address("127.0.0.1", 8474), "Radio")
+    async with serving(emulator, names=names) as control, httpx.AsyncClient(base_url=f"http://{control}", trust_env=False) as api:
+        for answer in (
+            await api.post("/reset", headers=foreign),
+            await api.get("/links", headers={"host": foreign["host"]}),
+        ):
+            assert answer.status_code == 403 and "evil.example:8474" in answer.text and "--host" in answer.text
+        for host in ("localhost", "LOCALHOST:1", "radio:8474", "127.0.0.1:1", "[::1]:1", "192.0.2.1"):
+            assert (await api.get("/links", headers={"host": host})).status_code == 200
+            assert (await api.post("/reset", headers={"host": host, "origin": f"http://{host}"})).status_code == 204
+        assert (await api.post("/reset", headers={"host": "emulator"})).status_code == 204, "no browser"
+
+
+def test_an_emulator_on_a_network_may_have_any_name():
+    assert own_names(Address("0.0.0.0", 8474), "0.0.0.0") is own_names(Address("fe80::1%eth0", 8474), "radio") is None
