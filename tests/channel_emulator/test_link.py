@@ -119,6 +119,17 @@ def test_a_change_restarts_its_direction_at_the_seed_and_keeps_the_counts():
     assert link.tallies["up"].bits == 2 * 20 * 400
 
 
+def test_a_change_of_the_seed_alone_restarts_both_directions():
+    noise = [{"channel": "bsc", "ber": 0.1}]
+    link = make_link(noise, noise)
+    for direction in ("up", "down"):
+        carry(link, direction=direction)
+    link.change({"seed": 8})
+    fresh = make_link(noise, noise, seed=8)
+    for direction in ("up", "down"):
+        assert carry(link, direction=direction) == carry(fresh, direction=direction)
+
+
 def test_a_refused_change_changes_nothing():
     link = make_link([{"channel": "bsc", "ber": 0.01}])
     before = link.as_json()

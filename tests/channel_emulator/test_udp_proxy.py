@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
+import time
 
 import pytest
 
+from channel_emulator.address import Address
 from channel_emulator.link import bit_errors
 from channel_emulator.udp_proxy import UdpProxy
 from semantic_codec.errors import AlreadyExists, ConfigError, Unavailable
@@ -80,6 +84,18 @@ async def test_clients_beyond_the_bound_take_the_place_of_the_oldest(emulator, u
     assert len(link.devices) == link.max_devices == 4
 
 
+async def test_a_client_that_speaks_keeps_its_socket(emulator, udp_upstream, connect):
+    link = await create(emulator, udp_upstream)
+    clients = [await connect(link.settings.listen) for _ in range(link.max_devices + 1)]
+    for client in (*clients[:-1], clients[0], clients[-1]):
+        assert await client.exchange(FRAME) == FRAME
+    assert len(udp_upstream.senders) == len(clients)
+    await clients[0].exchange(FRAME)
+    assert len(udp_upstream.senders) == len(clients)
+    await clients[1].exchange(FRAME)
+    assert len(udp_upstream.senders) == len(clients) + 1
+
+
 async def test_loss_truncation_and_duplication_reach_the_upstream(emulator, udp_upstream, connect):
     link = await create(
         emulator,
@@ -113,6 +129,17 @@ async def test_a_delayed_frame_waits_and_a_later_one_may_overtake_it(emulator, u
     assert link.in_flight == 0
 
 
+async def test_a_frame_that_is_due_waits_behind_one_that_was_due_before(emulator, udp_upstream, connect):
+    link = await create(emulator, udp_upstream, [{"channel": "delay", "delay_ms": 20}])
+    client = await connect(link.settings.listen)
+    client.send(b"first")
+    await settle(lambda: link.in_flight == 1)
+    link.change({"up": []})
+    client.send(b"second")
+    time.sleep(0.05)  # the loop is late: a frame to read, and one whose time has passed
+    assert [await client.reply(), await client.reply()] == [b"first", b"second"]
+
+
 async def test_jitter_that_keeps_order_does_so_up_to_the_upstream(emulator, udp_upstream, connect):
     link = await create(
         emulator, udp_upstream, [{"channel": "delay", "delay_ms": 20, "jitter_ms": 20, "keep_order": True}]
@@ -128,9 +155,10 @@ async def test_jitter_that_keeps_order_does_so_up_to_the_upstream(emulator, udp_
     assert link.in_flight == 0
 
 
-async def test_frames_beyond_the_bound_of_waiting_ones_are_counted(emulator, udp_upstream, connect):
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_frames_beyond_the_bound_of_waiting_ones_are_counted(emulator, udp_upstream, connect, direction):
     link = await create(emulator, udp_upstream)
-    link.change({"up": [{"channel": "delay", "delay_ms": 60_000}]})
+    link.change({direction: [{"channel": "delay", "delay_ms": 60_000}]})
     await emulator.delete("radio")
     proxy = UdpProxy(link, max_in_flight=5)
     await proxy.start()
@@ -138,8 +166,8 @@ async def test_frames_beyond_the_bound_of_waiting_ones_are_counted(emulator, udp
         client = await connect(link.settings.listen)
         for _ in range(8):
             client.send(FRAME)
-        await settle(lambda: sum(link.tallies["up"].frames.values()) == 8)
-        assert link.tallies["up"].frames == {"clean": 5, "queue_full": 3}
+        await settle(lambda: sum(link.tallies[direction].frames.values()) == 8)
+        assert link.tallies[direction].frames == {"clean": 5, "queue_full": 3}
         assert link.in_flight == 5
     finally:
         await proxy.stop()
@@ -168,6 +196,27 @@ async def test_an_upstream_that_is_down_costs_frames_and_nothing_else(emulator, 
     transport, revived = await loop.create_datagram_endpoint(type(udp_upstream), local_addr=(host, int(port)))
     assert await client.exchange(FRAME) == FRAME
     transport.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which call gets the news is the system's choice")
+async def test_news_of_an_earlier_frame_costs_no_further_one(emulator, udp_upstream):
+    link = await create(emulator, udp_upstream)
+    proxy, client = UdpProxy(link), ("192.0.2.1", 9)
+    link.settings.listen = Address("127.0.0.1", 0)
+    await proxy.start()
+    host, port = udp_upstream.address.rsplit(":", 1)
+    udp_upstream.transport.abort()
+    await asyncio.sleep(0)
+    try:
+        proxy._send_up(b"to nobody", client)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as revived:
+            revived.bind((host, int(port)))
+            revived.settimeout(10)
+            proxy._send_up(b"to somebody", client)  # the kernel refuses this call for the frame before
+            assert revived.recv(100) == b"to somebody"
+        assert link.send_errors == 0
+    finally:
+        await proxy.stop()
 
 
 async def test_a_deleted_link_frees_its_port(emulator, udp_upstream):
