@@ -104,6 +104,14 @@ def test_the_least_recently_welcome_sender_becomes_a_stranger():
     assert list(door.admission.known()) == [("10.0.0.1", 3), ("10.0.0.1", 1)]
 
 
+def test_a_frame_for_which_there_is_no_place_costs_no_token():
+    door = Door()
+    door.admission.welcome(DEVICE)
+    backlog = 10
+    refusals = [door.admission.offer(b"", DEVICE, backlog) for _ in range(backlog + 2 * BURST)]
+    assert refusals == [None] * backlog + ["overflow"] * 2 * BURST
+
+
 def test_what_waits_is_bounded_and_read_in_turns():
     admission = Admission(RATE, 100, lambda: 0.0)
     first, second = ("10.0.0.1", 1), ("10.0.0.1", 2)

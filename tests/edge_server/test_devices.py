@@ -96,6 +96,18 @@ def test_failures_push_up_the_estimate_of_the_device_that_speaks_from_there(tabl
     assert table.estimated_ber("9") is None
 
 
+def test_the_source_silent_for_longest_is_forgotten(table: DeviceTable):
+    others = [("10.0.0.3", port) for port in range(3)]
+    for sequence, source in enumerate((HERE, *others[:2], HERE, others[2]), start=1):
+        table.accept_frame("7", sequence, source)
+    table.open("7").evidence().update(0, 144)
+    before = table.estimated_ber("7")
+    table.failed_from(others[0])
+    assert table.estimated_ber("7") == before
+    table.failed_from(HERE)
+    assert table.estimated_ber("7") > before
+
+
 def test_memory_is_bounded(table: DeviceTable):
     for number in range(10):
         table.accept_frame(str(number), 1, ("10.0.0.3", number))

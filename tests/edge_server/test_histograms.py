@@ -27,6 +27,13 @@ def test_the_text_is_that_of_prometheus_own(observed: list[tuple[str, float]]):
     assert without_created(ours) == without_created(theirs)
 
 
+def test_what_is_observed_several_times_counts_as_often():
+    at_once, one_by_one = (LoopHistogram(NAME, TEXT, (), BOUNDS, CollectorRegistry()).labels() for _ in range(2))
+    at_once.observe(0.25, times=3)
+    one_by_one.observe_all([0.25] * 3)
+    assert at_once.counts == one_by_one.counts and at_once.sum == one_by_one.sum == 0.75
+
+
 def test_without_labels_it_is_there_from_the_start():
     registry = CollectorRegistry()
     histogram = LoopHistogram(NAME, TEXT, (), BOUNDS, registry)

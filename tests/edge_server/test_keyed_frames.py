@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_server import server as edge
-from edge_server.gateway import Readers
+from edge_server.gateway import Gateway, Readers
+from edge_server.jobs import Group
 from semantic_codec.bundle import Bundle
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import FrameResult
@@ -52,6 +54,22 @@ async def test_a_keyed_frame_is_answered_as_grpc_would(bundle_root: Path, bundle
             assert reply.class_index == expected.results[0].top[0].index
         assert sample(server, "weaklink_requests_total", transport="udp", codec="toy", outcome="ok") == 3
         assert sample(server, "weaklink_keys") == 1
+
+
+async def test_a_confidence_that_rounding_took_above_one_is_one(
+    bundle_root: Path, bundle: Bundle, keys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answer = Gateway._answer
+
+    def answer_above_one(self: Gateway, group: Group) -> None:
+        group.answer = replace(group.answer, tasks={"shape": [(1, 1.0000001)]})
+        answer(self, group)
+
+    monkeypatch.setattr(Gateway, "_answer", answer_above_one)
+    async with running(bundle_root, keys=keys) as (_, at), radio(at["udp"]) as device:
+        device.send(keyed(bundle, 1))
+        reply = read_keyed_reply(await device.reply(), 7, KEY)
+    assert (reply.class_index, reply.confidence) == (1, 1.0)
 
 
 async def test_a_replay_is_counted_and_not_answered(bundle_root: Path, bundle: Bundle, keys: Path):

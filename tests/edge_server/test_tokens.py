@@ -59,6 +59,12 @@ async def status(call) -> str:
     return "OK"
 
 
+def test_only_devices_speak_for_a_device():
+    for role in Role:
+        assert [Caller("7", role).may_speak_for(device) for device in ("7", "")] == 2 * [role is Role.DEVICES]
+    assert not Caller("7", Role.DEVICES).may_speak_for("8") and Caller("*", Role.DEVICES).may_speak_for("8")
+
+
 async def test_a_device_speaks_for_itself_only(bundle_root: Path, made: Made):
     async with running(bundle_root, tokens=made.path) as (server, at), grpc_stub(at["grpc"]) as stub:
         wrong = ("authorization", made.header("7")["authorization"][:-1])

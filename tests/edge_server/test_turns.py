@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge_server.trace_context import TRACEPARENT
-from edge_server.turns import BUSY_TURN, SHARE, TURN, Turns
+from edge_server.turns import BUSY_TURN, SHARE, TURN, TURN_S, Turns
 
 
 class Reader:
@@ -74,6 +74,28 @@ async def test_room_that_runs_out_ends_the_turn():
     async with asyncio.timeout(30):
         await reader.done.wait()
     assert log == [("a", BUSY_TURN)]
+
+
+async def test_a_turn_that_took_long_ends_and_others_go_before_the_next():
+    now, log, done = [0.0], [], asyncio.Event()
+    turns = Turns(clock=lambda: now[0])
+
+    def slow(most: int) -> int:
+        now[0] += 2 * TURN_S
+        log.append("slow")
+        asyncio.get_running_loop().call_soon(log.append, "the loop's own")
+        return 1
+
+    def behind(most: int) -> int:
+        log.append("behind")
+        done.set()
+        return 1
+
+    turns.wait("slow", slow)
+    turns.wait("behind", behind)
+    async with asyncio.timeout(30):
+        await done.wait()
+    assert log == ["slow", "the loop's own", "behind"]
 
 
 async def test_who_leaves_is_not_called():
