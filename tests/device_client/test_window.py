@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_client.messages import Answer, Request
-from device_client.window import Line, exchange
+from device_client.window import MOST_BEHIND_S, Line, exchange
 from semantic_codec.errors import DeadlineExceeded, InvalidRequest, Unavailable
 
 BYTES = 26
@@ -109,6 +109,19 @@ def test_the_rate_is_held_on_an_even_beat():
     line = ScriptedLine([0.01])
     carry(line, 10, rate=4.0)
     assert [time for _, time in line.sent_at] == [0.25 * i for i in range(10)]
+
+
+def test_a_sender_that_fell_behind_makes_up_for_a_second_at_most():
+    line, rate, back = ScriptedLine([0.0]), 4.0, 100.0
+
+    def requests():
+        for sequence in range(50):
+            if sequence == 5:
+                line.now = back
+            yield request(sequence)
+
+    list(exchange(requests(), line, window=50, timeout_s=1.0, retries=0, rate=rate, clock=line.clock))
+    assert 1 <= sum(time == back for _, time in line.sent_at) <= 2 + MOST_BEHIND_S * rate
 
 
 def test_a_request_is_taken_when_it_can_be_sent():

@@ -107,6 +107,11 @@ def test_noise_is_not_taken_for_a_frame():
     assert {result.outcome for result in results} == {"bad_header"}
 
 
+def test_noise_whose_nearest_header_passes_its_check_is_too_far_from_it():
+    (result,) = READER.read([np.random.default_rng(53_344).bytes(50)])
+    assert result.outcome == "bad_header"
+
+
 @pytest.mark.parametrize("ber", [0, 0.05])
 @pytest.mark.parametrize("kept", [1, 0.8])
 def test_versions_of_one_encoder_are_told_apart_by_the_length_of_their_levels(ber, kept):

@@ -56,6 +56,15 @@ def in_chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[first:last] for first, last in zip(edges, edges[1:], strict=False)]
 
 
+def test_a_frame_that_begins_in_another_one_is_none():
+    """Whose content looks like the sync word, in front of a last byte that begins a frame with what follows."""
+    outer = toy(bytes.fromhex("ebf320"))
+    assert outer[-1:] + b"\xff" == toy(b"")
+    receiver = SerialReceiver(SIZES, checked)
+    assert receiver.feed(add_sync(outer) + b"\xff") == [outer]
+    assert receiver.counts.sync_words == 2 and receiver.counts.frames == 1
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([b"", b"abc"]), st.binary(max_size=12)), min_size=1, max_size=8),
