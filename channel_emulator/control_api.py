@@ -65,7 +65,11 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        message = f"the body is no JSON object ({error.errors()[0]['msg']}); allowed: {{...}}; fix: check its syntax"
+        sent = request.headers.get("content-type", "")
+        if not sent.partition(";")[0].strip().endswith("json"):  # FastAPI looks into no other, which pages may send anywhere
+            message = f"the body's content-type is {sent[:80]!r}; allowed: application/json; fix: send that header, too"
+        else:
+            message = f"the body is no JSON object ({error.errors()[0]['msg']}); allowed: {{...}}; fix: check its syntax"
         return refusal(400, "INVALID_ARGUMENT", message)
 
     @app.exception_handler(HTTPException)

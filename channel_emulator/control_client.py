@@ -137,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--control",
         default=os.environ.get("WEAKLINK_CONTROL", DEFAULT_CONTROL),
-        help="control address of the emulator (default: WEAKLINK_CONTROL, else %(default)s)",
+        help=f"control address of the emulator (default: WEAKLINK_CONTROL, else {DEFAULT_CONTROL})",
     )
     shared.add_argument("--json", action="store_true", help="print the API's JSON instead of text")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -24,7 +24,7 @@ from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.frame import HEADER_BYTES
 from semantic_codec.nn.families import encode_in_floats, load_reference_encoder
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1, 0.2)
 DRAWS = 3
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of flips per point (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the flips (default: %(default)s)")
     parser.add_argument("--runtime", help="engine runtime (default: the one that serves)")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table as JSON")
     parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against BER")
     arguments = parser.parse_args(argv)
     check_arguments(arguments.ber, arguments.draws, arguments.seed)
@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         from codec_training.plots import check_suffix, plot_accuracy
 
         check_suffix(Path(arguments.plot))
-    for path in filter(None, (arguments.json, arguments.plot)):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
+        Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
     rows, seen = [], {}
     for name in arguments.bundle:
         bundle = find_bundle(name)

@@ -19,7 +19,7 @@ from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import WeaklinkError
 from semantic_codec.nn.integer import IntegerReference
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 REGULARIZATIONS = (1e-3, 1e-2, 1e-1)
 """Inverse strengths, `LogisticRegression`'s C, that are tried."""
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m codec_training.local", description=__doc__.split("\n\n")[0])
     parser.add_argument("bundles", nargs="+", help="names")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
-    parser.add_argument("--json", metavar="FILE", help="write the table there as well")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table there as well")
     arguments = parser.parse_args(argv)
     try:
         rows = [measure(find_bundle(name), arguments.data) for name in arguments.bundles]

@@ -10,7 +10,7 @@ from typing import Any
 
 from semantic_codec.bundle import RECORDING, Bundle, bundle_folders, bundle_roots, find_bundle, load_bundle
 from semantic_codec.errors import NotFound, WeaklinkError
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 COLUMNS = {
     "codec": "codec",
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--bundles", type=Path, action="append", metavar="DIR",
         help="folder of bundles, repeatable (default: $WEAKLINK_BUNDLES, else those that came with the package)",
     )  # fmt: skip
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
+    made.add_argument("--json", type=results_file, metavar="FILE", help="also write the table to FILE")
     return made
 
 

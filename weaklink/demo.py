@@ -28,7 +28,7 @@ from device_client.samples import recording_samples
 from device_client.tally import Tally
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, WeaklinkError
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 from weaklink.demo_plot import save_plot
 from weaklink.processes import Service
 
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--frames", type=int, default=2000, metavar="N", help="images per cell of the table (default: 2000)")
     made.add_argument("--codec", default="cifar10", help="codec whose recording is replayed (default: cifar10)")
     made.add_argument("--out", type=Path, default=Path("."), metavar="FOLDER", help="where demo.png goes (default: here)")
-    made.add_argument("--json", metavar="FILE", help="write the table there, too")
+    made.add_argument("--json", type=results_file, metavar="FILE", help="write the table there, too")
     made.add_argument("--seed", type=int, default=0, help="of the link's flips (default: 0)")
     return made
 

@@ -22,6 +22,7 @@ from codec_training import train
 from codec_training.evaluate import DRAWS
 from codec_training.export import TooLargeToShip
 from semantic_codec.errors import ConfigError
+from semantic_codec.report import results_file
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--stored", action="store_true", help="measure nothing: tables of the rows that are in --json, the others as not measured")
     parser.add_argument("--rivals", type=Path, default=RESULTS / "rivals.json", metavar="FILE", help="rows of weaklink bench rivals (default: the committed ones)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and go on from those that are there")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows here, and go on from those that are there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw accuracy against BER, on-air bytes and MACs")
     arguments = parser.parse_args(argv)

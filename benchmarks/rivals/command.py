@@ -32,6 +32,7 @@ from codec_training.datasets import trained_on
 from codec_training.evaluate import DRAWS
 from semantic_codec.bundle import Manifest, Recording, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
+from semantic_codec.report import results_file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the flips (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--stored", action="store_true", help="measure nothing: tables of the rows that are in --json, the others as not measured")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, and go on from those that are there")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows here, and go on from those that are there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy against BER")
     arguments = parser.parse_args(argv)

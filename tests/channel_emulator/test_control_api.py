@@ -120,6 +120,9 @@ async def test_a_busy_port_and_a_broken_body_are_refused(api):
     taken = (await api.post("/links", json=spec())).json()["listen"]
     answer = await api.post("/links", json=spec(name="b", listen=taken))
     assert answer.status_code == 409 and taken in answer.json()["error"]["message"]
+    answer = await api.post("/links", content=b"{}", headers={"content-type": "application/x-www-form-urlencoded"})
+    assert answer.status_code == 400
+    assert "content-type is 'application/x-www-form-urlencoded'; allowed: application/json" in answer.json()["error"]["message"]
     answer = await api.post("/links", content=b'{"name": ', headers={"content-type": "application/json"})
     assert answer.status_code == 400 and "JSON" in answer.json()["error"]["message"]
 
