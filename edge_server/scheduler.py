@@ -82,11 +82,13 @@ class Scheduler:
         self._queue: deque[Job | Group] = deque()
         self._depth = 0  # images
         self._computing: dict[Lane, deque[list[Job | Group]]] = {lane: deque() for lane in lanes}
+        self._began: dict[Lane, float] = {}  # with the first of its batches
         self._feeding = True  # soon; before the start, nothing is
         self._draining = False
         self._drained = asyncio.Event()
         self._batch_s, self._expected_s = LONG_BATCH_S, 0.0  # what the last batch took, and the shorter one of the last two
         self._looking: asyncio.Task | None = None
+        self._patience: asyncio.TimerHandle | None = None  # while idle lanes leave what waits to others
 
     @property
     def depth(self) -> int:
@@ -155,26 +157,44 @@ class Scheduler:
         """Give lanes what is worth giving."""
         self._feeding = False
         for lane, batches in self._computing.items():
-            while self._queue and lane.alive and self._is_worth_it(batches):
+            while self._queue and lane.alive and self._is_worth_it(lane):
                 batch = self._take()
                 if not batch:
                     break
+                if not batches:
+                    self._began[lane] = batch[0].started
                 batches.append(batch)
                 self._observe_batch(sum(job.images for job in batch))
                 lane.submit([job.request for job in batch]).add_done_callback(partial(self._computed, lane))
         if self._draining and not self._queue and not any(self._computing.values()):
             self._drained.set()
 
-    def _is_worth_it(self, batches: Sequence[list[Job | Group]]) -> bool:
-        """Whether a lane with these batches should have another one. While others compute, short batches leave the processor
-        to the doors, and what waits for them shares the next one."""
+    def _is_worth_it(self, lane: Lane) -> bool:
+        """Whether the lane should have another batch. While others compute, short batches leave the processor to the doors,
+        and what waits for them shares the next one. A lane that computes for longer, or hangs, is neither waited for nor
+        given a second one."""
         is_short = self._batch_s < LONG_BATCH_S
-        if batches:
-            return len(batches) == 1 and is_short and self._depth >= AHEAD
-        return not is_short or self._depth >= self._limits.batch or not any(self._computing.values())
+        if self._computing[lane]:
+            return len(self._computing[lane]) == 1 and is_short and self._depth >= AHEAD and self._is_soon_done(lane)
+        if not is_short or self._depth >= self._limits.batch:
+            return True
+        if not any(self._is_soon_done(other) for other, batches in self._computing.items() if batches):
+            return True
+        if self._patience is None:
+            self._patience = self._loop.call_later(LONG_BATCH_S, self._lose_patience)
+        return False
+
+    def _is_soon_done(self, lane: Lane) -> bool:
+        """Of the only lane that there is, always: nobody else would take what waits."""
+        return len(self._computing) == 1 or self._clock() < self._began[lane] + LONG_BATCH_S
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        self.wake()
 
     def _computed(self, lane: Lane, running: asyncio.Future) -> None:
         batch = self._computing[lane].popleft()
+        self._began[lane] = self._clock()
         answers = self._outcome(batch, running)
         self._feed()  # first: the lane waits
         self._deliver(batch, answers)
@@ -195,7 +215,7 @@ class Scheduler:
             await asyncio.sleep(LATE_S)
             now = self._clock()
             for lane, batches in self._computing.items():
-                if batches and batches[0][0].started + self._limits.batch_s <= now:
+                if batches and self._began[lane] + self._limits.batch_s <= now:
                     lane.give_up()
             computed = [job for job in self._under_way() if job.deadline <= now]
             queued = [job for job in self._queue if job.deadline <= now]

@@ -189,6 +189,37 @@ async def test_a_long_batch_is_not_followed_by_one_that_may_be_late_then():
         assert lane.sizes == [1]
 
 
+async def test_a_lane_that_computes_for_long_is_neither_waited_for_nor_given_more():
+    long, other, clock = SlowLane(), SlowLane(), FakeClock()
+    scheduler = Scheduler([long, other], [].append, Limits(1000, 4 * AHEAD), clock, lambda size: None)
+    scheduler.start()
+
+    async def put(count: int) -> None:
+        for _ in range(count):
+            scheduler.put(make_job())
+        await asyncio.sleep(0)
+
+    await put(1)
+    long.answer(0.0)
+    await asyncio.sleep(0)
+    await put(1)
+    await put(1)
+    await put(1)
+    assert (long.sizes, other.sizes) == ([1], []), "short batches share the processor"
+    clock.now += LONG_BATCH_S
+    async with asyncio.timeout(10):
+        while not other.sizes:
+            await asyncio.sleep(0.001)
+    assert (long.sizes, other.sizes) == ([1], [2])
+    other.answer(0.0)
+    await asyncio.sleep(0)
+    await put(1)
+    assert other.sizes == [1], "at once now"
+    await put(AHEAD)
+    assert (long.sizes, other.sizes) == ([1], [1, AHEAD])
+    await scheduler.drain(0)
+
+
 async def test_a_lane_that_dies_fails_every_batch_it_has():
     async with slow_rig() as (lane, put, ended):
         await put(1)
