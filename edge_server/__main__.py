@@ -6,17 +6,20 @@ import atexit
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-import uvloop
-from prometheus_client import disable_created_metrics
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-from edge_server.log_format import set_up_logs
-from edge_server.server import EdgeServer
-from edge_server.settings import load_settings
-from edge_server.sockets import raise_open_files
-from semantic_codec.errors import WeaklinkError
+import uvloop  # noqa: E402  they take seconds, and a reload that is asked for meanwhile must not end it
+from prometheus_client import disable_created_metrics  # noqa: E402
+
+from edge_server.log_format import set_up_logs  # noqa: E402
+from edge_server.server import EdgeServer  # noqa: E402
+from edge_server.settings import load_settings  # noqa: E402
+from edge_server.sockets import raise_open_files  # noqa: E402
+from semantic_codec.errors import WeaklinkError  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:

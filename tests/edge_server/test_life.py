@@ -203,6 +203,21 @@ async def test_a_signal_to_the_group_while_it_starts_ends_with_0(bundle_root: Pa
     assert child.returncode == 0 and b"no bundle can serve" not in told and b"KeyboardInterrupt" not in told
 
 
+@pytest.mark.parametrize("door", [("weaklink", "serve"), ("edge_server",)])
+async def test_a_reload_asked_for_during_the_imports_does_not_end_it(bundle_root: Path, door: tuple[str, ...]):
+    command = (sys.executable, "-m", *door, "--bundles", str(bundle_root), *FREE_PORTS, *PATIENT, "--engines", "0")
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        while "uvloop" not in Path(f"/proc/{child.pid}/maps").read_text():
+            await asyncio.sleep(0.005)
+        child.send_signal(signal.SIGHUP)
+        assert json.loads(await child.stdout.readline())["event"] == "listening"
+        child.terminate()
+        assert await child.wait() == 0
+
+
 def test_a_setting_or_a_folder_that_cannot_work_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["--max-batch", "0"]) == 2
     assert "error: max_batch is '0'" in capsys.readouterr().err
