@@ -32,7 +32,8 @@ from semantic_codec.bundle import Bundle, parse_manifest
 from semantic_codec.errors import BundleError, ConfigError, WeaklinkError
 
 LENGTH = struct.Struct("<I")
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What comes to the server's whole group and is for the server alone."""
 _fields = attrgetter(*EngineRequest.__slots__)
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,10 @@ def serve_bundles(engine: Engine, control: socket.socket) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m edge_server.engine_process DATA_FD CONTROL_FD RUNTIME THREADS LOG_FORMAT``; started by the server only."""
     data_fd, control_fd, runtime, threads, log_format = sys.argv[1:] if argv is None else argv
-    # Whoever stops the server stops its whole group; the answers under way are still wanted then.
-    for number in STOP_SIGNALS:
+    # Whoever stops the server, or has it reload, may tell its whole group; the answers under way are still wanted then.
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked by the server until here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # blocked by the server until here
     set_up_logs(log_format)
     data, control = socket.socket(fileno=int(data_fd)), socket.socket(fileno=int(control_fd))
     engine = Engine((), runtime, int(threads))

@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from edge_server.engine import Engine, EngineAnswer, EngineRequest
-from edge_server.engine_process import LENGTH, STOP_SIGNALS, as_error, pack, pack_batch, pack_bundle, receive, unpack_answers
+from edge_server.engine_process import GROUP_SIGNALS, LENGTH, as_error, pack, pack_batch, pack_bundle, receive, unpack_answers
 from semantic_codec.bundle import Bundle
 from semantic_codec.errors import Unavailable, WeaklinkError
 
@@ -188,7 +188,7 @@ class EngineLane:
         with data, control:
             command = [sys.executable, "-m", "edge_server.engine_process", str(data.fileno()), str(control.fileno())]
             # Inherited: a signal to the whole group must not end the process before it can say that it ignores it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
             try:
                 self._process = subprocess.Popen(
                     [*command, self._runtime, str(self._threads), self._log_format],

@@ -36,7 +36,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 async def process(bundle_root: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, str]]]:
     command = (sys.executable, "-m", "edge_server", "--bundles", str(bundle_root), *FREE_PORTS, *PATIENT)
     child = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
     )
     try:
         async with asyncio.timeout(60):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -292,6 +293,10 @@ async def test_sighup_reloads_and_a_failed_reload_keeps_what_served(tmp_path: Pa
         child.send_signal(signal.SIGHUP)
         await until(lambda listed: [codec.version for codec in listed.codecs] == [1, 2])
         assert (await stub.Infer(REQUEST)).version == 2
+        make_bundle(tmp_path, version=3)
+        os.killpg(child.pid, signal.SIGHUP)  # which is not for the engine process
+        await until(lambda listed: [codec.version for codec in listed.codecs] == [1, 2, 3])
+        shutil.rmtree(tmp_path / "toy" / "3")
         manifest = tmp_path / "toy" / "2" / "bundle.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"codec_id": 64}))
         child.send_signal(signal.SIGHUP)
@@ -300,4 +305,4 @@ async def test_sighup_reloads_and_a_failed_reload_keeps_what_served(tmp_path: Pa
         child.terminate()
         assert await child.wait() == 0
         told = (await child.stderr.read()).decode()
-        assert "codec_id is 64" in told and "Traceback" not in told
+        assert "codec_id is 64" in told and "Traceback" not in told and "is gone" not in told
