@@ -93,7 +93,7 @@ class Engine:
         for index, request in enumerate(batch):
             groups.setdefault((request.codec, request.version, request.revision), []).append(index)
         answers: dict[int, EngineAnswer] = {}
-        engines = [self._codec(*key) for key in groups]  # all at once: a network that only late requests need may go
+        engines = [self._codec(*key) for key in groups]  # all at once: another thread may remove one
         for engine, members in zip(engines, groups.values()):
             answers.update(zip(members, engine.infer([batch[index] for index in members])))
         return [answers[index] for index in range(len(batch))]

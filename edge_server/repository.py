@@ -59,7 +59,8 @@ class LevelAdvice:
 class ServedCodec:
     """A bundle and what each request needs of it, looked up once. ``revision`` differs for each that is ever made.
 
-    ``in_flight`` is of the requests that were checked against it and have not ended: they need its network to the end.
+    ``in_flight`` is of what needs its network: requests that were checked against it and have not ended, and those that an
+    engine was given and still has, also where they ended as late.
     """
 
     def __init__(self, bundle: Bundle):
@@ -80,7 +81,7 @@ class ServedCodec:
         self.statistics = CodecStatistics()
 
     def leave(self) -> None:
-        """A request that counted in ``in_flight`` ended."""
+        """What counted in ``in_flight`` no longer needs it."""
         self.in_flight -= 1
         if self._on_idle is not None and not self.in_flight:
             self._on_idle()

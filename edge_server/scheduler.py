@@ -164,6 +164,8 @@ class Scheduler:
                 if not batches:
                     self._began[lane] = batch[0].started
                 batches.append(batch)
+                for job in batch:  # late ones end before their batch does, which fails where a network of it is gone
+                    job.served.in_flight += 1
                 self._observe_batch(sum(job.images for job in batch))
                 lane.submit([job.request for job in batch]).add_done_callback(partial(self._computed, lane))
         if self._draining and not self._queue and not any(self._computing.values()):
@@ -198,6 +200,8 @@ class Scheduler:
         answers = self._outcome(batch, running)
         self._feed()  # first: the lane waits
         self._deliver(batch, answers)
+        for job in batch:
+            job.served.leave()
 
     def _take(self) -> list[Job | Group]:
         now = self._clock()

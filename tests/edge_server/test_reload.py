@@ -20,7 +20,7 @@ from edge_server.repository import load_repository, scan
 from semantic_codec.bundle import load_bundle
 from semantic_codec.errors import BundleError, ConfigError, NotFound
 from semantic_codec.reply import Refusal, ReplyStatus, read_reply
-from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample
+from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
 from tests.edge_server.test_gateway import PAYLOAD, frame, radio
 from tests.edge_server.test_life import process
 from tests.edge_server.test_repository import accept, break_hash, change
@@ -238,6 +238,29 @@ async def test_what_was_unloaded_is_not_found_on_any_door(tmp_path: Path):
         assert (await stub.Infer(REQUEST)).version == 1
         device.send(frame(bundle, sequence=2))
         assert read_reply(await device.reply(), device=7).status == ReplyStatus.ANSWERED
+
+
+async def test_an_unload_fails_no_request_of_others_in_a_batch_with_late_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edge_server.scheduler.AHEAD", 2)
+    for version in (1, 2):
+        make_bundle(tmp_path, version=version)
+    async with running(tmp_path, engines=1, deadline_s=60) as (server, at), grpc_stub(at["grpc"]) as stub:
+        (lane,) = server._engines.lanes
+        computing = server._scheduler._computing[lane]
+        os.kill(lane.pid, signal.SIGSTOP)
+        first = stub.Infer(edge_pb2.InferRequest(bitstream=PAYLOAD, version=1))
+        await until(lambda: computing)
+        server._scheduler._batch_s = 0.0  # so the next ones are given ahead
+        requests = [edge_pb2.InferRequest(bitstream=PAYLOAD, version=version) for version in (1, 2)]
+        living, late = [stub.Infer(request, timeout=limit) for request, limit in zip(requests, (60, 0.5))]
+        await until(lambda: len(computing) == 2)
+        with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
+            await late
+        await server.bundles.unload("toy", 2)
+        os.kill(lane.pid, signal.SIGCONT)
+        assert (await first).version == (await living).version == 1
 
 
 async def test_a_name_that_is_not_there_is_no_failed_reload(bundle_root: Path):

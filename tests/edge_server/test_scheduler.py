@@ -19,8 +19,17 @@ from semantic_codec.errors import DeadlineExceeded, QueueFull, Unavailable, Weak
 LIMITS = Limits(queue=8, batch=4)
 
 
+class Network:
+    """Counts what needs it, as a served codec does."""
+
+    in_flight = 0
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+
+
 def make_job(deadline: float = 100.0, cancelled: bool = False) -> Job:
-    return Job(Call("test", b""), lambda job: None, received=0.0, deadline=deadline, cancelled=cancelled)
+    return Job(Call("test", b""), lambda job: None, received=0.0, deadline=deadline, served=Network(), cancelled=cancelled)
 
 
 class FakeClock:
@@ -282,6 +291,23 @@ async def test_deadlines_hold_while_the_engine_hangs():
         it.engine.free.set()
         await it.until_ended(3)
         assert it.ended[2:] == [patient] and patient.answer is not None
+
+
+async def test_a_network_is_needed_until_its_batch_is_computed():
+    """Also by who ended as late: without it, the others of the batch would fail."""
+    async with rig() as it:
+        it.engine.free.clear()
+        late, behind = make_job(deadline=1.0), make_job()
+        it.scheduler.put(late)
+        await it.until_batches(1)
+        it.scheduler.put(behind)
+        it.clock.now = 1.0
+        await it.until_ended(1)
+        assert late.error and late.served.in_flight == 1 and not behind.served.in_flight
+        it.engine.free.set()
+        await it.until_ended(2)
+        await asyncio.sleep(0)
+        assert not late.served.in_flight and not behind.served.in_flight
 
 
 async def test_drain_ends_once_all_that_a_lost_lane_left_is_late():
