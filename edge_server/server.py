@@ -88,19 +88,19 @@ class EdgeServer:
         self._settings, self._clock = settings, clock
         self.metrics = Metrics(registry or CollectorRegistry())
         self._serving = False
-        self._reloads: set[asyncio.Task] = set()
         self._closers = contextlib.AsyncExitStack()
 
     async def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads the bundles."""
-        stop = asyncio.Event()
+        stop, reload = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what came before there was anything to reload
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
         addresses = await self.startup()
         settle_heap()
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        # What came during the start is not lost: the folders may have been read by then.
+        self._closers.callback(asyncio.create_task(self._reload_whenever(reload)).cancel)
         on_ready(addresses)
         await stop.wait()
         await self.shutdown()
@@ -130,17 +130,17 @@ class EdgeServer:
         self._serving = True
         return addresses
 
-    def _reload_soon(self) -> None:
-        """The outcome is logged and counted."""
-        reloading = asyncio.create_task(self.bundles.reload())
-        self._reloads.add(reloading)
-
-        def done(_: asyncio.Task) -> None:
-            self._reloads.discard(reloading)
-            if not reloading.cancelled() and not isinstance(reloading.exception(), WeaklinkError | None):
-                log.error("bundles could not be reloaded", exc_info=reloading.exception())
-
-        reloading.add_done_callback(done)
+    async def _reload_whenever(self, asked: asyncio.Event) -> None:
+        """Reload the bundles each time, until cancelled; what is asked for meanwhile is one reload more."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                await self.bundles.reload()
+            except WeaklinkError:
+                pass  # logged and counted
+            except Exception:
+                log.exception("bundles could not be reloaded")
 
     async def shutdown(self) -> None:
         """Drain, then stop. The order matters: nobody is turned away before health says so, nothing is closed that an

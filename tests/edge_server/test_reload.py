@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from edge_server.repository import load_repository, scan
+from edge_server.server import EdgeServer
+from edge_server.settings import Settings
 from semantic_codec.bundle import load_bundle
 from semantic_codec.errors import BundleError, ConfigError, NotFound
 from semantic_codec.reply import Refusal, ReplyStatus, read_reply
@@ -301,6 +303,26 @@ async def test_feedback_for_what_was_unloaded_is_harmless(tmp_path: Path):
         await stub.Infer(edge_pb2.InferRequest(bitstream=PAYLOAD, codec="toy", device="7", sequence=1))
         await server.bundles.unload("toy")
         assert not (await stub.Feedback(edge_pb2.FeedbackRequest(device="7", sequence=1))).matched
+
+
+async def test_a_reload_asked_for_during_the_start_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_bundle(tmp_path)
+
+    def load(*arguments):
+        loaded = load_repository(*arguments)
+        make_bundle(tmp_path, version=2)
+        os.kill(os.getpid(), signal.SIGHUP)
+        return loaded
+
+    monkeypatch.setattr("edge_server.server.load_repository", load)
+    server = EdgeServer(Settings(bundles=(tmp_path,), grpc_port=0, udp_port=0, http_port=0, engines=0, threads=1))
+    ready = asyncio.Event()
+    serving = asyncio.create_task(server.run(lambda addresses: ready.set()))
+    await ready.wait()
+    await until(lambda: sample(server, "weaklink_reloads_total", file="bundles", outcome="ok"))
+    assert [state.version for state in await server.bundles.states() if state.serves] == [1, 2]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
 
 
 async def test_sighup_reloads_and_a_failed_reload_keeps_what_served(tmp_path: Path):
