@@ -23,6 +23,8 @@ from semantic_codec.errors import Unavailable, WeaklinkError
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 30.0
 """Between the restarts of an engine process that dies again before it answered: doubled each time."""
+RESTART_S = 300.0
+"""How long a bundle that is to be loaded waits for an engine process that starts again."""
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +75,7 @@ class EngineLane:
         self.alive = False
         self._pause = FIRST_PAUSE_S
         self._closed = False
+        self._replaced = threading.Event()  # the process that did not answer, by one that has loaded what it had
         self._restarting: asyncio.Task | None = None
         self._transport: asyncio.Transport | None = None
         self._answers: deque[asyncio.Future[list[EngineAnswer]]] = deque()  # of the batches under way
@@ -83,16 +86,22 @@ class EngineLane:
         return self._process.pid
 
     def add(self, bundle: Bundle, *revision: int) -> None:
-        """As :meth:`Engine.add`. Unavailable: the process died over it; where nobody watches it yet, another one is there."""
+        """As :meth:`Engine.add`. A process may die for other reasons than a bundle, so the next one is told, too. Unavailable:
+        that one died as well; others have one to go on with."""
         key = (bundle.manifest.name, bundle.manifest.version, *revision)
-        try:
-            with self._lock:
-                self._tell(pack_bundle(bundle, *revision))
-                self._bundles[key] = bundle, *revision
-        except Unavailable:
-            if self._transport is None:
-                self._start_again()
-            raise
+        for _ in range(2):
+            try:
+                with self._lock:
+                    self._tell(pack_bundle(bundle, *revision))
+                    self._bundles[key] = bundle, *revision
+                return
+            except Unavailable:
+                self._await_another()
+        raise Unavailable(
+            "two engine processes died before they had loaded it",
+            allowed="a bundle that loads",
+            fix="see the server's log for how they ended, then load again",
+        )
 
     def remove(self, *key) -> None:
         """As :meth:`Engine.remove`."""
@@ -132,6 +141,7 @@ class EngineLane:
             self._restarting.cancel()
         if self._transport is not None:
             self._transport.close()
+        self._replaced.set()  # who waits for it waits in vain
         await asyncio.get_running_loop().run_in_executor(None, self._end)
 
     def answered(self, body: bytes) -> None:
@@ -158,8 +168,7 @@ class EngineLane:
     async def _restart(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            log.error("engine process %d is gone (%s); starting another", self.pid, self._process.poll())
-            self._on_death()
+            self._report_death()
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
             try:
@@ -169,6 +178,21 @@ class EngineLane:
                 log.error("the new engine process failed: %s", error)
         await self.start()
         self._on_return()
+
+    def _report_death(self) -> None:
+        log.error("engine process %d is gone (%s); starting another", self.pid, self._process.poll())
+        self._on_death()
+
+    def _await_another(self) -> None:
+        """Another process that has loaded what this one had. Where nobody watches yet, it is started here."""
+        if self._closed:
+            return
+        if self._transport is not None:
+            self._replaced.wait(RESTART_S)
+            return
+        self._report_death()
+        with contextlib.suppress(Unavailable):  # whoever tells it something finds out
+            self._start_again()
 
     def _start_again(self) -> None:
         with self._lock:
@@ -181,6 +205,7 @@ class EngineLane:
                     raise
                 except WeaklinkError as error:
                     log.error("%s cannot be loaded again: %s", bundle.folder, error)
+            self._replaced.set()
 
     def _spawn(self) -> None:
         self._data, data = socket.socketpair()
@@ -204,6 +229,7 @@ class EngineLane:
             self._control.sendall(message)
             answer = receive(self._control)
         except (EOFError, OSError) as error:
+            self._replaced.clear()
             raise _died() from error
         if not answer[0]:
             raise as_error(answer)

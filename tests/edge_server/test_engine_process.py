@@ -102,19 +102,60 @@ async def test_a_killed_process_fails_its_batch_and_comes_back(watched: Watched)
     assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
 
 
-async def test_a_bundle_that_kills_the_process_at_the_start_leaves_one_for_the_others(bundle: Bundle, tmp_path: Path):
+async def test_a_death_at_the_start_costs_no_bundle_and_is_counted(bundle: Bundle, tmp_path: Path):
     other = load_bundle(make_bundle(tmp_path, "other", codec_id=9))
-    lane = EngineLane("eager", 1, lambda: None, lambda: None)
+    deaths = []
+    lane = EngineLane("eager", 1, lambda: deaths.append(1), lambda: None)
     try:
         lane.add(bundle)
         os.kill(lane.pid, signal.SIGKILL)
-        with pytest.raises(Unavailable, match="died"):
-            lane.add(other)
         lane.add(other)
+        assert len(deaths) == 1
         await lane.start()
         assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0), EngineRequest("other", 1, 2, PAYLOAD, 0.0)])
     finally:
         await lane.close()
+
+
+async def test_a_bundle_that_kills_processes_at_the_start_leaves_one_for_the_others(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = load_bundle(make_bundle(tmp_path, "other", codec_id=9))
+    tell = EngineLane._tell
+
+    def kill_first(lane: EngineLane, message: bytes) -> None:
+        if b"/other/" in message:
+            os.kill(lane.pid, signal.SIGKILL)
+        tell(lane, message)
+
+    monkeypatch.setattr(EngineLane, "_tell", kill_first)
+    deaths = []
+    lane = EngineLane("eager", 1, lambda: deaths.append(1), lambda: None)
+    try:
+        lane.add(bundle)
+        with pytest.raises(Unavailable, match="two engine processes died"):
+            lane.add(other)
+        assert len(deaths) == 2
+        await lane.start()
+        assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+    finally:
+        await lane.close()
+
+
+async def test_a_reload_waits_for_an_engine_that_starts_again(tmp_path: Path):
+    make_bundle(tmp_path)
+    async with running(tmp_path, engines=1) as (server, _):
+        (lane,) = server._engines.lanes
+        make_bundle(tmp_path, version=2)
+        os.kill(lane.pid, signal.SIGKILL)
+        await server.bundles.reload()
+        make_bundle(tmp_path, version=3)
+        os.kill(lane.pid, signal.SIGKILL)
+        await until(lambda: not lane.alive)
+        await server.bundles.reload()
+        await until(lambda: lane.alive)
+        assert [state.version for state in await server.bundles.states() if state.serves] == [1, 2, 3]
+        assert sample(server, "weaklink_engine_deaths_total") == 2
 
 
 async def test_batches_that_wait_for_room_in_the_socket_keep_their_order(watched: Watched):
