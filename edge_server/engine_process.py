@@ -67,9 +67,12 @@ def receive(stream: socket.socket) -> Any:
 
 
 def _exactly(stream: socket.socket, count: int) -> bytes:
-    data = stream.recv(count, socket.MSG_WAITALL)
-    if len(data) < count:
-        raise EOFError
+    data = b""
+    while len(data) < count:
+        part = stream.recv(count - len(data), socket.MSG_WAITALL)  # less than all where the socket has a timeout
+        if not part:
+            raise EOFError
+        data += part
     return data
 
 

@@ -23,8 +23,8 @@ from semantic_codec.errors import Unavailable, WeaklinkError
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 30.0
 """Between the restarts of an engine process that dies again before it answered: doubled each time."""
-RESTART_S = 300.0
-"""How long a bundle that is to be loaded waits for an engine process that starts again."""
+LOAD_S = 300.0
+"""An engine process that takes longer over one bundle hangs; how long a bundle waits for one that starts again."""
 log = logging.getLogger(__name__)
 
 
@@ -188,7 +188,7 @@ class EngineLane:
         if self._closed:
             return
         if self._transport is not None:
-            self._replaced.wait(RESTART_S)
+            self._replaced.wait(LOAD_S)
             return
         self._report_death()
         with contextlib.suppress(Unavailable):  # whoever tells it something finds out
@@ -210,6 +210,7 @@ class EngineLane:
     def _spawn(self) -> None:
         self._data, data = socket.socketpair()
         self._control, control = socket.socketpair()
+        self._control.settimeout(LOAD_S)
         with data, control:
             command = [sys.executable, "-m", "edge_server.engine_process", str(data.fileno()), str(control.fileno())]
             # Inherited: a signal to the whole group must not end the process before it can say that it ignores it.
@@ -224,11 +225,16 @@ class EngineLane:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _tell(self, message: bytes) -> None:
-        """Unavailable: the process is gone; another WeaklinkError: what it refused."""
+        """Unavailable: the process is gone, or hangs and is killed; another WeaklinkError: what it refused."""
         try:
+            if self._closed:
+                raise EOFError
             self._control.sendall(message)
             answer = receive(self._control)
         except (EOFError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                log.error("engine process %d hangs over a bundle", self.pid)
+                self._process.kill()
             self._replaced.clear()
             raise _died() from error
         if not answer[0]:

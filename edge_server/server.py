@@ -91,18 +91,23 @@ class EdgeServer:
         self._closers = contextlib.AsyncExitStack()
 
     async def run(self, on_ready: Callable[[Addresses], None]) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP reloads the bundles."""
+        """Serve until SIGTERM or SIGINT, which end the start, too; SIGHUP reloads the bundles."""
         stop, reload = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
+        starting, stopping = asyncio.create_task(self.startup()), asyncio.create_task(stop.wait())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
-        addresses = await self.startup()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)  # during the start, too: the folders may have been read by then
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.cancel():
+            await asyncio.wait((starting,))
+            log.info("stopped before it served")
+            return
+        addresses = starting.result()
         settle_heap()
-        # What came during the start is not lost: the folders may have been read by then.
         self._closers.callback(asyncio.create_task(self._reload_whenever(reload)).cancel)
         on_ready(addresses)
-        await stop.wait()
+        await stopping
         await self.shutdown()
 
     async def startup(self) -> Addresses:
@@ -110,23 +115,23 @@ class EdgeServer:
         AlreadyExists: a port is taken."""
         check_exposure(self._settings)
         try:
-            self._assemble()
+            await self._assemble()
             # Closed in the opposite order: readiness and metrics can be read until the last answer has gone out.
             http = await self._open_http()
             serial = await self._open_raw("serial", self._serial, socket.SOCK_STREAM, self._settings.serial_port)
             udp = await self._open_raw("udp", self._udp, socket.SOCK_DGRAM, self._settings.udp_port)
             addresses = Addresses(http=http, serial=serial, udp=udp, grpc=await self._open_grpc())
+            if self._engines is not None:
+                await self._engines.start()
+            self._scheduler.start()
+            if self._watched:
+                keeping = asyncio.create_task(self._keep())
+                self._closers.callback(keeping.cancel)
+            for service in ("", SERVICE, OPEN_INFERENCE):
+                await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         except BaseException:
             await self._closers.aclose()
             raise
-        if self._engines is not None:
-            await self._engines.start()
-        self._scheduler.start()
-        if self._watched:
-            keeping = asyncio.create_task(self._keep())
-            self._closers.callback(keeping.cancel)
-        for service in ("", SERVICE, OPEN_INFERENCE):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
         return addresses
 
@@ -136,9 +141,8 @@ class EdgeServer:
             await asked.wait()
             asked.clear()
             try:
-                await self.bundles.reload()
-            except WeaklinkError:
-                pass  # logged and counted
+                with contextlib.suppress(WeaklinkError):  # logged and counted
+                    await self.bundles.reload()
             except Exception:
                 log.exception("bundles could not be reloaded")
 
@@ -169,13 +173,13 @@ class EdgeServer:
         except TimeoutError:
             log.warning("%s were still unanswered after %g s", what, self._settings.drain_s)
 
-    def _assemble(self) -> None:
+    async def _assemble(self) -> None:
         settings, clock = self._settings, self._clock
         # A thread of its own, for searches that take longer than the event loop may.
         reading = self._closers.enter_context(ThreadPoolExecutor(1, "frames"))
         engine, lanes = self._open_engine()
         roots = settings.bundles or bundle_roots()
-        repository = load_repository(roots, engine.add)
+        repository = await asyncio.to_thread(load_repository, roots, engine.add)
         for refusal in repository.refused:
             log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
         self.bundles = BundleControl(

@@ -142,6 +142,21 @@ async def test_a_bundle_that_kills_processes_at_the_start_leaves_one_for_the_oth
         await lane.close()
 
 
+async def test_an_engine_that_hangs_over_a_bundle_is_replaced(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as shorter:
+        shorter.setattr("edge_server.lanes.LOAD_S", 0.5)
+        lane = EngineLane("eager", 1, lambda: None, lambda: None)
+    try:
+        before = lane.pid
+        os.kill(before, signal.SIGSTOP)
+        lane.add(bundle)
+        assert lane.pid != before
+        await lane.start()
+        assert await lane.submit([EngineRequest("toy", 2, 2, PAYLOAD, 0.0)])
+    finally:
+        await lane.close()
+
+
 async def test_a_reload_waits_for_an_engine_that_starts_again(tmp_path: Path):
     make_bundle(tmp_path)
     async with running(tmp_path, engines=1) as (server, _):

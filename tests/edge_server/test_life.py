@@ -203,6 +203,25 @@ async def test_a_signal_to_the_group_while_it_starts_ends_with_0(bundle_root: Pa
     assert child.returncode == 0 and b"no bundle can serve" not in told and b"KeyboardInterrupt" not in told
 
 
+async def test_a_start_ends_on_a_signal_also_where_an_engine_hangs_over_a_bundle(bundle_root: Path):
+    command = (sys.executable, "-m", "edge_server", "--bundles", str(bundle_root), *FREE_PORTS, *PATIENT)
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not (engines := Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()):
+                await asyncio.sleep(0.005)
+            os.kill(int(engines), signal.SIGSTOP)
+            child.terminate()
+            ready, told = await child.communicate()
+        assert child.returncode == 0 and not ready and b"stopped before it served" in told and b"Traceback" not in told
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
 @pytest.mark.parametrize("door", [("weaklink", "serve"), ("edge_server",)])
 async def test_a_reload_asked_for_during_the_imports_does_not_end_it(bundle_root: Path, door: tuple[str, ...]):
     command = (sys.executable, "-m", *door, "--bundles", str(bundle_root), *FREE_PORTS, *PATIENT, "--engines", "0")
