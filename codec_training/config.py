@@ -32,7 +32,8 @@ FIX = "correct the training configuration"
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """What the bundle says of itself. ``levels`` are symbols per level, ascending; the last is all of them."""
+    """What the bundle says of itself. ``levels`` are symbols per level, ascending, no two of as many bytes; the last is all
+    of them."""
 
     name: str
     codec_id: int
@@ -99,7 +100,8 @@ def load_config(name: str):
     family = codec.get("family", CodecConfig.family) if isinstance(codec, dict) else CodecConfig.family
     config = _build(find_family(family).Config, raw, Path(name).name)
     channel = config.channel
-    if wrong := first_wrong({**vars(config.codec), "ber_min": 0.0, "ber_max": channel.ber_max}) or wrong_channel(channel):
+    rest = {"bits_per_symbol": config.edge.bits, "ber_min": 0.0, "ber_max": channel.ber_max}
+    if wrong := first_wrong({**vars(config.codec), **rest}) or wrong_channel(channel):
         problem, allowed = wrong
         raise ConfigError(problem, allowed=allowed, fix=FIX)
     if config.training.optimizer not in OPTIMIZERS:

@@ -161,7 +161,6 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         Level(number, symbols, payload_bytes(symbols, raw["bits_per_symbol"])) for number, symbols in enumerate(lengths)
     )
     for problem, allowed in (
-        (not 1 <= raw["bits_per_symbol"] <= 8 and f"bits_per_symbol is {raw['bits_per_symbol']}", "1 to 8"),
         (lengths[-1] != raw["symbols"] and f"levels are {lengths}", f"the last {raw['symbols']}, all symbols"),
         (not tasks and "there is no task", "one task or more"),
         ((EDGE not in raw["files"] or len({ENCODER, REFERENCE} & raw["files"].keys()) != 1) and f"files are {sorted(raw['files'])}",
@@ -176,17 +175,21 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
 
 
 def first_wrong(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first of ``name``, ``codec_id``, ``version``, ``levels``, ``ber_min``, ``ber_max`` and ``blind_ber`` that no bundle
-    may have, and what is allowed; None where all may stand. Training asks this too, before it begins."""
+    """The first of ``name``, ``codec_id``, ``version``, ``bits_per_symbol``, ``levels``, ``ber_min``, ``ber_max`` and
+    ``blind_ber`` that no bundle may have, and what is allowed; None where all may stand. Training asks this too, before it
+    begins."""
     name, codec_id, version, levels = values["name"], values["codec_id"], values["version"], list(values["levels"])
-    low, high, blind_ber = values["ber_min"], values["ber_max"], values["blind_ber"]
+    low, high, blind_ber, bits = values["ber_min"], values["ber_max"], values["blind_ber"], values["bits_per_symbol"]
     ascending = all(type(symbols) is int and symbols >= 1 for symbols in levels) and levels == sorted(set(levels))
+    lengths = [payload_bytes(symbols, bits) for symbols in levels] if ascending else []
     for holds, problem, allowed in (
         (_NAME.fullmatch(name), f"name is {name!r}", "a letter or digit, and behind it no slash, backslash or control character"),
         (0 <= codec_id <= 63, f"codec_id is {codec_id}", "0 to 63"),
         (1 <= version <= LARGEST_VERSION, f"version is {version}", f"1 to {LARGEST_VERSION}"),
+        (1 <= bits <= 8, f"bits_per_symbol is {bits}", "1 to 8"),
         (1 <= len(levels) <= 16, f"there are {len(levels)} levels", "1 to 16"),
         (ascending, f"levels are {levels}", "ascending whole numbers of symbols from 1 on"),
+        (len(set(lengths)) == len(lengths), f"levels are {levels}, of {lengths} bytes", "a length of its own for each"),
         (0 <= low <= high <= 0.5, f"BER range is {low} to {high}", "within 0 to 0.5"),
         (0 < blind_ber <= 0.5, f"blind_ber is {blind_ber}", "above 0, at most 0.5"),
     ):

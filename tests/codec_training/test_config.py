@@ -32,6 +32,7 @@ def test_our_own_configurations_load(path):
         ("codec_id = 9", "codec_id = 64", "codec_id is 64; allowed: 0 to 63; fix: correct the training configuration"),
         ("codec_id = 9", "codec_id = 9\nversion = 0", "version is 0; allowed: 1 to 999999999"),
         ("levels = [16, 64]", "levels = [0, 16, 64]", r"levels are \[0, 16, 64\]; allowed: ascending whole numbers of symbols from 1 on"),
+        ("levels = [16, 64]", "levels = [57, 64]", r"levels are \[57, 64\], of \[8, 8\] bytes; allowed: a length of its own for each"),
         ("levels = [16, 64]", "levels = []", "there are 0 levels; allowed: 1 to 16"),
         ('name = "tiny"', 'name = ""', "name is ''; allowed: a letter or digit, and behind it no slash"),
         ('name = "tiny"', 'name = "a/b"', "name is 'a/b'"),

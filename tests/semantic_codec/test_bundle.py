@@ -70,6 +70,7 @@ def test_an_unknown_name_lists_what_there_is():
         ({"levels": [0, 32, 64]}, "levels are"),
         ({"levels": [16.9, 32, 64]}, "levels are"),
         ({"levels": [True, 32, 64]}, "levels are"),
+        ({"levels": [16, 57, 64]}, r"levels are \[16, 57, 64\], of \[2, 8, 8\] bytes; allowed: a length of its own for each"),
         ({"tasks": [{"name": "label"}]}, "tasks cannot be read"),
         ({"tasks": [{"name": "label", "classes": ["caf\udce9", "tea"]}]}, r"tasks name 'caf\\udce9'; allowed: text that UTF-8 can write"),
         ({"ber_max": 0.7}, "BER range is 0.0 to 0.7"),
