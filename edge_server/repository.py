@@ -179,6 +179,7 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
         [refusal for refusal in refusals if only and refusal.path.split("/")[0] != only]
         for refusals in (earlier.refused, earlier.twins)
     )
+    refused += [Refusal(str(root), "there is no such folder") for root in roots if not only and not root.is_dir()]
     for root in roots:
         for folder in version_folders(root, only):
             path = f"{folder.parent.name}/{folder.name}"

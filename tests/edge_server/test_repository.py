@@ -46,7 +46,7 @@ def change(**fields):
         (change(name="impostor"), "the manifest says impostor version 3"),
         (change(codec_id=64), "codec_id is 64"),
         (change(accuracy=[5]), "accuracy has the row 5"),
-        (change(tasks=[{"name": ["a"], "classes": ["b"]}]), "unhashable"),  # which no check of the manifest foresees
+        (change(tasks=[{"name": ["a"], "classes": ["b"]}]), "tasks name ['a']"),
     ],
 )
 def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage, reason: str):
@@ -56,6 +56,25 @@ def test_a_broken_bundle_is_refused_and_the_others_serve(tmp_path: Path, damage,
     assert [codec.name for codec in repository.codecs] == ["toy"]
     (refusal,) = repository.refused
     assert refusal.path == "worse/3" and reason in refusal.reason
+
+
+def test_a_bundle_that_fails_as_no_check_foresees_is_refused_and_the_others_serve(tmp_path: Path):
+    def prepare(bundle: Bundle, _) -> None:
+        if bundle.manifest.name == "worse":
+            raise KeyError("heads")
+
+    make_bundle(tmp_path)
+    make_bundle(tmp_path, "worse", codec_id=9)
+    repository = load_repository([tmp_path], prepare)
+    assert [codec.name for codec in repository.codecs] == ["toy"]
+    assert [(refusal.path, refusal.reason) for refusal in repository.refused] == [("worse/1", "KeyError('heads')")]
+
+
+def test_a_root_that_is_not_there_is_told_and_the_others_serve(tmp_path: Path):
+    make_bundle(tmp_path / "here")
+    repository = load_repository([tmp_path / "here", tmp_path / "typo"], accept)
+    assert [codec.name for codec in repository.codecs] == ["toy"]
+    assert [(refusal.path, refusal.reason) for refusal in repository.refused] == [(str(tmp_path / "typo"), "there is no such folder")]
 
 
 def test_a_folder_that_is_no_number_is_no_version(tmp_path: Path):
@@ -120,8 +139,10 @@ def test_names_and_versions(tmp_path: Path):
 
 
 def test_nothing_to_serve_is_an_error_with_the_reasons(tmp_path: Path):
-    with pytest.raises(ConfigError, match="no bundle found"):
+    with pytest.raises(ConfigError, match="absent: there is no such folder"):
         load_repository([tmp_path / "absent"], accept)
+    with pytest.raises(ConfigError, match="no bundle found"):
+        load_repository([tmp_path], accept)
     break_hash(make_bundle(tmp_path))
     with pytest.raises(ConfigError, match="toy/1: bundle refused: encoder.bin has the SHA-256"):
         load_repository([tmp_path], accept)
