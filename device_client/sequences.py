@@ -34,13 +34,19 @@ class SequenceFile:
         if not 1 <= block <= SEQUENCES:
             raise ConfigError(f"the block is {block}", allowed=f"1 to {SEQUENCES}", fix=f"leave it at {BLOCK}")
         self.path, self._block = Path(path), block
+        self._process = os.getpid()
         self._lock = self._locked()
         self._next = self._reserved = self._read()
 
     def take(self) -> int:
-        """The next number. ConfigError: the file is closed, and another process may hand out its numbers."""
+        """The next number. ConfigError: the file is closed, or belongs to the process that this one was forked from: another
+        one may hand out its numbers."""
         if self._lock is None:
             raise self._unusable("it is closed", "open it again")
+        if self._process != os.getpid():  # a fork inherits the lock and what is left of the block
+            raise self._unusable(
+                "it was opened before this process was forked", "make the Device in the process that uses it"
+            )
         if self._next >= SEQUENCES:
             raise Unavailable(
                 f"all {SEQUENCES} sequences of {self.path} are used",
@@ -53,7 +59,7 @@ class SequenceFile:
         return self._next - 1
 
     def close(self) -> None:
-        """Let another process use the file; may be called twice."""
+        """Let another process use the file; may be called twice. In a forked process it leaves the lock to the first one."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

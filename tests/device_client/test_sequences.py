@@ -122,6 +122,27 @@ def test_a_closed_file_hands_out_nothing(tmp_path: Path):
         file.take()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # other tests' threads: the child takes none of their locks
+def test_a_forked_process_hands_out_nothing(tmp_path: Path):
+    file = SequenceFile(tmp_path / "sequence")
+    assert file.take() == 0
+    child = os.fork()
+    if not child:
+        try:
+            with pytest.raises(ConfigError, match="forked.*in the process that uses it"):
+                file.take()
+            file.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(ConfigError, match="another process uses it"):  # what the child closed was not the lock
+        SequenceFile(tmp_path / "sequence")
+    assert file.take() == 1
+    file.close()
+
+
 def test_refused_at_construction(tmp_path: Path):
     with pytest.raises(ConfigError, match="block is 0"):
         SequenceFile(tmp_path / "sequence", 0)
