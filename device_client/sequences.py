@@ -33,7 +33,8 @@ class SequenceFile:
     def __init__(self, path: str | os.PathLike[str], block: int = BLOCK):
         if not 1 <= block <= SEQUENCES:
             raise ConfigError(f"the block is {block}", allowed=f"1 to {SEQUENCES}", fix=f"leave it at {BLOCK}")
-        self.path, self._block = Path(path), block
+        # A link's name would have a lock of its own, and the file would take the link's place.
+        self.path, self._block = Path(os.path.realpath(path)), block
         self._process = os.getpid()
         self._lock = self._locked()
         self._next = self._reserved = self._read()

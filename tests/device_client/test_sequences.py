@@ -60,6 +60,17 @@ def test_two_processes_cannot_share_a_file(tmp_path: Path):
     SequenceFile(tmp_path / "sequence").close()
 
 
+def test_a_link_is_the_file_that_it_names(tmp_path: Path):
+    link, target = tmp_path / "link", tmp_path / "sequence"
+    link.symlink_to(target)
+    file = SequenceFile(link, block=4)
+    with pytest.raises(ConfigError, match="another process uses it"):
+        SequenceFile(target)
+    assert file.take() == 0
+    file.close()
+    assert link.is_symlink() and target.read_text() == "4\n"
+
+
 def test_the_last_number(tmp_path: Path):
     path = tmp_path / "sequence"
     path.write_text(str(2**28 - 1))
