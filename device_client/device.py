@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,14 @@ from device_client.messages import Answer, Delivery, Request
 from device_client.transports import Transport, create_transport
 from semantic_codec.bundle import Bundle, Level, find_bundle
 from semantic_codec.errors import InvalidRequest
+from semantic_codec.header import SEQUENCES
 
 LARGEST_DEVICE = 0xFFFF
-FIRST_SEQUENCES = 4096
+SEQUENCES_PER_S = 128
+"""Of open mode's numbers by the clock: they come round after 32 s, when the edge has forgotten the earlier ones."""
+
+_latest: dict[int, int] = {}
+"""By device the latest number that this process took from the clock: several Device objects may be of one device."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Device:
 
     codec: a bundle or the name of one. transport: a :class:`Transport`, or "udp", "serial" or "grpc" with `address`
     and the transport's own settings; `key` and `sequences` among them are those of keyed mode. device: 0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence:
-    the first image's number; by default random, so that a device that starts again does not repeat recent numbers.
+    the first image's number; by default numbers follow the clock where they come round, so that a device that starts again
+    does not repeat recent ones.
 
     >>> with Device("cifar10", "udp", "192.168.1.10:50052", retries=3) as camera:  # doctest: +SKIP
     ...     camera.infer(image, level=1)
@@ -59,8 +66,7 @@ class Device:
                 )
             transport = create_transport(transport, address, **settings)
         self.transport = transport
-        self._sequences = 1 << transport.sequence_bits
-        self._sequence = secrets.randbelow(FIRST_SEQUENCES) if first_sequence is None else first_sequence
+        self._numbers = _numbers(device, first_sequence, 1 << transport.sequence_bits)
         self._feedback_address, self._feedback = feedback, None
 
     def __enter__(self) -> Device:
@@ -105,9 +111,9 @@ class Device:
 
         def requests() -> Iterator[Request]:
             for sample in samples:
-                while self._sequence in under_way:  # it has come round while an early one is still waited for
-                    self._sequence = (self._sequence + 1) % self._sequences
                 request = self.request(sample.content, level, ber_estimate)
+                while request.sequence in under_way:  # it has come round while an early one is still waited for
+                    request = replace(request, sequence=next(self._numbers))
                 under_way[request.sequence] = sample
                 yield request
 
@@ -152,7 +158,6 @@ class Device:
             raise InvalidRequest(
                 f"ber_estimate is {ber_estimate}", allowed="0 to 0.5", fix="leave it out when it is not known"
             )
-        sequence, self._sequence = self._sequence, (self._sequence + 1) % self._sequences
         return Request(
             manifest.name,
             manifest.codec_id,
@@ -161,7 +166,7 @@ class Device:
             payload,
             self.encoder.hash,
             self.number,
-            sequence,
+            next(self._numbers),
             ber_estimate,
             tuple(erased),
         )
@@ -193,6 +198,18 @@ class Device:
         index = delivery.answer.class_index
         label = classes[index] if index < len(classes) else f"class {index}"
         return replace(delivery, answer=replace(delivery.answer, label=label))
+
+
+def _numbers(device: int, first: int | None, count: int) -> Iterator[int]:
+    """Of a device's images, modulo `count`: from the first on, or by the clock where they come round soon."""
+    if first is None and count <= SEQUENCES:
+        while True:
+            _latest[device] = max(_latest.get(device, 0) + 1, int(time.time() * SEQUENCES_PER_S))
+            yield _latest[device] % count
+    number = secrets.randbelow(SEQUENCES) if first is None else first
+    while True:
+        yield number
+        number = (number + 1) % count
 
 
 def _checked_number(device: int) -> int:

@@ -25,7 +25,7 @@ class Device:
 
     codec: a :class:`Bundle` or the folder of one. transport: a transport object, or "udp" with `address`. device: 0 to
     65535. feedback: the edge's HTTP address, for ground truth. first_sequence: by default random, so that a device that
-    starts again does not repeat recent numbers. key and sequences: keyed mode, with the device's key (64 hexadecimal digits)
+    starts again hardly ever repeats recent numbers: many boards' clocks begin anew with them. key and sequences: keyed mode, with the device's key (64 hexadecimal digits)
     and the file that keeps its sequences.
 
     Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
