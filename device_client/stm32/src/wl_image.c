@@ -10,8 +10,23 @@ wl_error wl_resizer_start(wl_resizer *resizer, uint16_t height, uint16_t width, 
     const uint64_t area = ((uint64_t)height / out_height + 1) * ((uint64_t)width / out_width + 1);
     if (area >= MOST_AREA) return WL_ERROR_ARGUMENT;
     if (sums_count / 3 < out_width || image_bytes / 3 / out_width < out_height) return WL_ERROR_BUFFER;
-    *resizer = (wl_resizer){height, width, out_height, out_width, sums, image, 0, 0};
+    *resizer = (wl_resizer){height, width, out_height, out_width, height, 0, 0, sums, image, 0, 0};
     for (uint32_t place = 0; place < 3u * out_width; place++) sums[place] = 0;
+    return WL_OK;
+}
+
+wl_error wl_resizer_fit(wl_resizer *resizer, uint16_t height, uint16_t width, uint16_t out_height, uint16_t out_width,
+                        uint32_t *sums, size_t sums_count, uint8_t *image, size_t image_bytes)
+{
+    if (out_height < 1 || out_height > height || out_width < 1 || out_width > width) return WL_ERROR_ARGUMENT;
+    const uint32_t most_rows = (uint32_t)width * out_height / out_width, most_columns = (uint32_t)height * out_width / out_height;
+    const uint16_t rows = most_rows < height ? (uint16_t)most_rows : height;
+    const uint16_t columns = most_columns < width ? (uint16_t)most_columns : width;
+    wl_error error = wl_resizer_start(resizer, rows, columns, out_height, out_width, sums, sums_count, image, image_bytes);
+    if (error != WL_OK) return error;
+    resizer->lines = height;
+    resizer->top = (uint16_t)((height - rows) / 2);
+    resizer->left = (uint16_t)((width - columns) / 2);
     return WL_OK;
 }
 
@@ -40,18 +55,20 @@ static void finish_row(wl_resizer *resizer)
 static inline wl_error add_line(wl_resizer *resizer, const uint8_t *rgb, const uint16_t *words)
 {
     if (resizer == NULL || (rgb == NULL && words == NULL)) return WL_ERROR_ARGUMENT;
-    if (resizer->next_line >= resizer->height) return WL_ERROR_LENGTH;
+    if (resizer->next_line >= resizer->lines) return WL_ERROR_LENGTH;
+    const uint32_t line = resizer->next_line++, left = resizer->left;
+    if (line < resizer->top || line - resizer->top >= resizer->height) return WL_OK;
     uint32_t x = 0;
     for (uint32_t out = 0; out < resizer->out_width; out++) {
         uint32_t *sums = resizer->sums + 3 * out;
         for (const uint32_t end = edge(out + 1, resizer->width, resizer->out_width); x < end; x++) {
             uint8_t pixel[3];
-            if (words != NULL) wl_rgb565_to_rgb(words[x], pixel);
-            for (unsigned color = 0; color < 3; color++) sums[color] += words != NULL ? pixel[color] : rgb[3 * (size_t)x + color];
+            if (words != NULL) wl_rgb565_to_rgb(words[left + x], pixel);
+            for (unsigned color = 0; color < 3; color++)
+                sums[color] += words != NULL ? pixel[color] : rgb[3 * (size_t)(left + x) + color];
         }
     }
-    resizer->next_line++;
-    if (resizer->next_line == edge(resizer->out_line + 1, resizer->height, resizer->out_height)) finish_row(resizer);
+    if (line - resizer->top + 1 == edge(resizer->out_line + 1, resizer->height, resizer->out_height)) finish_row(resizer);
     return WL_OK;
 }
 

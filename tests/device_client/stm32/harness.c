@@ -167,10 +167,11 @@ static wl_error serial(reader in, writer *out)
     return WL_OK;
 }
 
-/* RGB565, height 2, width 2, height and width of the image 2 each, pixels -> image */
+/* 1 for RGB565 plus 2 for the middle only, height 2, width 2, height and width of the image 2 each, pixels -> image */
 static wl_error resize(reader in, writer *out)
 {
-    const bool words = get_number(&in, 1) != 0;
+    const uint32_t how = get_number(&in, 1);
+    const bool words = how & 1;
     uint16_t sizes[4];
     for (unsigned place = 0; place < 4; place++) sizes[place] = (uint16_t)get_number(&in, 2);
     const size_t line = (size_t)sizes[1] * (words ? 2 : 3), image_bytes = (size_t)sizes[2] * sizes[3] * 3;
@@ -179,7 +180,8 @@ static wl_error resize(reader in, writer *out)
     uint16_t *pixels = harness_take(sizeof *pixels * sizes[1]);
     if (sums == NULL || image == NULL || pixels == NULL) return WL_ERROR_BUFFER;
     wl_resizer resizer;
-    wl_error error = wl_resizer_start(&resizer, sizes[0], sizes[1], sizes[2], sizes[3], sums, 3u * sizes[3], image, image_bytes);
+    wl_error error = (how & 2 ? wl_resizer_fit : wl_resizer_start)(&resizer, sizes[0], sizes[1], sizes[2], sizes[3], sums,
+                                                                   3u * sizes[3], image, image_bytes);
     while (error == WL_OK && in.left >= line && line > 0) {
         const uint8_t *at = get(&in, line);
         for (unsigned x = 0; words && x < sizes[1]; x++) pixels[x] = (uint16_t)(at[2 * x] | at[2 * x + 1] << 8);

@@ -49,6 +49,7 @@ def seeds() -> dict[str, bytes]:
             made[f"serial_{keyed}_{index}"] = b"S" + wait + b"\xfa\xf3" + SYNC + bytes.fromhex(entry["data"]) + b"\xfa"
     made["resize_rgb"] = b"Z" + struct.pack("<BHHHH", 0, 3, 4, 2, 2) + bytes(range(36))
     made["resize_rgb565"] = b"Z" + struct.pack("<BHHHH", 1, 3, 4, 3, 1) + bytes(range(24))
+    made["resize_middle"] = b"Z" + struct.pack("<BHHHH", 2, 3, 4, 2, 2) + bytes(range(36))
     made["hash"] = b"H\x20" + bytes(range(33))
     made["cipher"] = b"C" + bytes(range(48))
     made["sequences"] = b"Q" + struct.pack("<IHH", 2**28 - 3, 9, 2)

@@ -8,13 +8,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_client.fit import fit
 from semantic_codec.image import resize, rgb565_to_rgb
 
 OK, ARGUMENT, LENGTH = 0, 1, 5
 
 
-def request(words: int, frame: np.ndarray, height: int, width: int) -> bytes:
-    return struct.pack("<BHHHH", words, *frame.shape[:2], height, width) + frame.tobytes()
+MIDDLE = 2
+
+
+def request(how: int, frame: np.ndarray, height: int, width: int) -> bytes:
+    return struct.pack("<BHHHH", how, *frame.shape[:2], height, width) + frame.tobytes()
 
 
 @settings(max_examples=80, deadline=None)
@@ -24,9 +28,10 @@ def test_any_size_in_both_formats(host_harness, rows, columns, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     rgb = rng.integers(0, 256, (rows, columns, 3)).astype(np.uint8)
     words = rng.integers(0, 65536, (rows, columns)).astype(np.uint16)
-    assert host_harness.ask("Z", request(0, rgb, height, width)) == (OK, resize(rgb, height, width).tobytes())
-    expected = resize(rgb565_to_rgb(words), height, width).tobytes()
-    assert host_harness.ask("Z", request(1, words, height, width)) == (OK, expected)
+    for how, shrink in ((0, resize), (MIDDLE, fit)):
+        assert host_harness.ask("Z", request(how, rgb, height, width)) == (OK, shrink(rgb, height, width).tobytes())
+        expected = shrink(rgb565_to_rgb(words), height, width).tobytes()
+        assert host_harness.ask("Z", request(how | 1, words, height, width)) == (OK, expected)
 
 
 def test_a_white_vga_frame_stays_white(host_harness):
@@ -36,8 +41,9 @@ def test_a_white_vga_frame_stays_white(host_harness):
 
 def test_sizes_that_do_not_fit_are_refused(host_harness):
     frame = np.zeros((4, 4, 3), np.uint8)
-    for height, width in ((5, 4), (4, 5), (0, 4), (4, 0)):
-        assert host_harness.ask("Z", request(0, frame, height, width)) == (ARGUMENT, b"")
+    for how in (0, MIDDLE):
+        for height, width in ((5, 4), (4, 5), (0, 4), (4, 0)):
+            assert host_harness.ask("Z", request(how, frame, height, width)) == (ARGUMENT, b"")
     assert host_harness.ask("Z", struct.pack("<BHHHH", 0, 65535, 65535, 1, 1)) == (ARGUMENT, b"")
-    one_line_more = request(0, frame, 2, 2) + bytes(12)
-    assert host_harness.ask("Z", one_line_more) == (LENGTH, b"")
+    for one_line_more in (request(0, frame, 2, 2), request(MIDDLE, frame, 1, 4)):
+        assert host_harness.ask("Z", one_line_more + bytes(12)) == (LENGTH, b"")
