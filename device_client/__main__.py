@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 when the edge answered (also after SIGTERM), 2 when it could not be reached or refused."""
+    """Returns 0 when the edge answered (also after SIGTERM), 2 when it could not be reached or refused, or an image not read."""
     options = parser().parse_args(argv)
     try:
         return send(options)
@@ -108,15 +108,22 @@ def send(options: argparse.Namespace) -> int:
         )
     if not tally.answered and tally.sent:
         raise _silent(tally, delivery.error)
-    _finish(tally, bundle.manifest.name, delivery.request.level if tally.sent else options.level, options)
+    if tally.sent or stop.error is None:
+        _finish(tally, bundle.manifest.name, delivery.request.level if tally.sent else options.level, options)
+    if stop.error is not None:
+        raise stop.error
     return 0
 
 
 class StopSignal:
-    """Within the context, SIGTERM and SIGINT only ask to stop: what is under way still ends, and the table is printed."""
+    """Within the context, SIGTERM and SIGINT only ask to stop: what is under way still ends, and the table is printed.
+
+    error: of an image that could not be read, which stops likewise.
+    """
 
     def __init__(self):
         self.requested = False
+        self.error: WeaklinkError | None = None
 
     def __enter__(self) -> StopSignal:
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -208,10 +215,13 @@ def _feedback(options: argparse.Namespace, open_things: ExitStack):
 
 def _sequence(samples: Iterable[Sample], options: argparse.Namespace, stop: StopSignal) -> Iterator[Sample]:
     passes = itertools.repeat(samples) if options.loop else [samples]
-    for sample in itertools.islice(itertools.chain.from_iterable(passes), options.count):
-        if stop.requested:
-            return
-        yield sample
+    try:
+        for sample in itertools.islice(itertools.chain.from_iterable(passes), options.count):
+            if stop.requested:
+                return
+            yield sample
+    except WeaklinkError as error:
+        stop.error = error
 
 
 def _give_up_on_silence(tally: Tally, delivery: Delivery) -> None:

@@ -27,7 +27,7 @@ def image_samples(paths: Sequence[str | Path], bundle: Bundle) -> Iterable[Sampl
     """Images of files and folders, resized to the codec's input, read as they are sent.
 
     A folder's sub-folders named after classes of the codec give the labels. :class:`NotFound` names a path that is not
-    there, :class:`InvalidRequest` a file that is no image, :class:`ConfigError` a missing Pillow.
+    there, :class:`InvalidRequest` a file that is no image or too small, :class:`ConfigError` a missing Pillow.
     """
     manifest = bundle.manifest
     classes = {name: index for index, name in enumerate(manifest.tasks[0].classes)}
@@ -47,7 +47,12 @@ class _ImageFiles:
 
     def __iter__(self) -> Iterator[Sample]:
         for path, label in self._files:
-            yield Sample(fit(read_image(path), self._height, self._width), label, str(path))
+            image = read_image(path)
+            try:
+                fitted = fit(image, self._height, self._width)
+            except InvalidRequest as refusal:
+                raise InvalidRequest(f"{path}: {refusal.problem}", allowed=refusal.allowed, fix=refusal.fix) from None
+            yield Sample(fitted, label, str(path))
 
 
 def read_image(path: Path) -> np.ndarray:

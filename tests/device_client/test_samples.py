@@ -56,6 +56,12 @@ def test_what_is_missing_or_no_image_is_named(tiny, tmp_path):
         list(image_samples([tmp_path / "broken.png"], tiny))
 
 
+def test_an_image_that_is_too_small_is_named(tiny, tmp_path):
+    Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(tmp_path / "small.png")
+    with pytest.raises(InvalidRequest, match=r"small.png: .*fix: take a larger"):
+        list(image_samples([tmp_path / "small.png"], tiny))
+
+
 @pytest.mark.parametrize(("file", "dtype"), [("grey.png", np.uint16), ("grey.tif", np.int32), ("grey.tif", np.float32)])
 def test_deep_pixels_are_refused_not_clipped(tiny, tmp_path, file, dtype):
     Image.fromarray((np.arange(64).reshape(8, 8) * 1000).astype(dtype)).save(tmp_path / file)

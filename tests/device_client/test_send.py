@@ -85,6 +85,23 @@ def test_images_are_answered_one_by_one(send, tmp_path, images, tiny):
     assert "accuracy_percent" in out
 
 
+def test_an_image_that_cannot_be_read_ends_the_run_with_what_was_sent(send, tmp_path, images):
+    file, broken = tmp_path / "table.json", tmp_path / "c.png"
+    for n, name in enumerate("abd"):
+        Image.fromarray(images[n]).save(tmp_path / f"{name}.png")
+    broken.write_text("not an image")
+    status, out, err = send(str(tmp_path), "--json", str(file), "--device-id", "95")
+    assert status == 2 and err.startswith(f"error: {broken} cannot be read")
+    assert str(tmp_path / "b.png: ") in out and "latency_p50_ms" in out and "d.png" not in out
+    assert [(row["images"], row["lost"]) for row in json.loads(file.read_text())["rows"]] == [(2, 0)]
+
+
+def test_nothing_but_an_image_that_cannot_be_read_is_no_table(send, tmp_path):
+    (tmp_path / "broken.png").write_text("not an image")
+    status, out, err = send(str(tmp_path))
+    assert (status, out) == (2, "") and "broken.png cannot be read" in err
+
+
 @pytest.mark.parametrize("way", ["udp", "grpc"])
 def test_feedback_reaches_the_edges_accuracy_metrics(way, send, edge):
     before = metric(edge, "weaklink_predictions_total")
