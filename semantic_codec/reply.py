@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from semantic_codec.errors import InvalidRequest
+from semantic_codec.frame import OPEN
 from semantic_codec.header import (
     FIELD_BYTES,
     OPEN_MODE,
@@ -34,7 +35,9 @@ REPLY_BYTES = 18
 WIDTHS = [2, 2, 12, 10, 6, 8]
 NO_ADVICE = 255
 CHECKS = 4
-"""Candidates compared with the check: noise is taken for a reply with a probability of at most 4 / 65,536."""
+CREDIBLE_ERRORS = OPEN.credible_errors(8 * REPLY_BYTES)
+"""Candidates compared with the check, and the wrong bits that one may have, as in a frame's header: in one block of noise in 30
+one is as near that answers a given sequence, so noise is taken for it with a probability below 1 / 1,900,000."""
 
 CERTAIN_ERRORS = 6
 """Half the code's minimum distance less one: a codeword as near as this is the nearest, and noise is never as near."""
@@ -133,10 +136,11 @@ def read_reply(data: bytes, device: int, sequences: Iterable[int] = (), code: He
     known = _known_bits(sequences)
     if len(known):
         info, costs = code.decode_known(np.repeat(soft, len(known), axis=0), known, CHECKS)
-        info = info.reshape(-1, info.shape[2])[np.argsort(costs, axis=None, kind="stable")]
     else:
-        info = code.decode(soft, CHECKS)[0][0]
-    for block in np.packbits(info[:CHECKS], axis=1):
+        info, costs = code.decode(soft, CHECKS)
+    info, costs = info.reshape(-1, info.shape[2]), costs.ravel()
+    likeliest = np.argsort(costs, kind="stable")[:CHECKS]
+    for block in np.packbits(info[likeliest[costs[likeliest] <= CREDIBLE_ERRORS]], axis=1):
         reply = _parse(block.tobytes(), device)
         if reply is not None:
             return reply

@@ -17,7 +17,7 @@ from semantic_codec.frame import FrameReader, Header, WireCodec, encode_frame
 from semantic_codec.header import pack_header
 from semantic_codec.header_code import open_code
 from semantic_codec.interleave import stride
-from semantic_codec.reply import Refusal, Reply, ReplyStatus, encode_reply, read_reply
+from semantic_codec.reply import CREDIBLE_ERRORS, Refusal, Reply, ReplyStatus, encode_reply, read_reply
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "frame.json"
 HASH = hashlib.sha256(b"encoder.bin").digest()
@@ -37,6 +37,9 @@ REPLIES = [
     (Reply(1, Refusal.ENCODER_MISMATCH, status=ReplyStatus.REFUSED), 1),
     (Reply(2048, 0, status=ReplyStatus.BUSY), 258),
 ]
+
+NOISE = ["dfa2e3e6b0b3e22441a48d6504ff617ccdb6", "e21dae28fba649aaf215ce7dc3072d9c7ac8", "cfc42548d356d2af68be6760c1b749633c0c"]
+"""Blocks in which a reply to device 1 about sequence 5 passes its check, with 33, 30 and 38 wrong bits: too many to believe it."""
 
 
 def flip(data: bytes, count: int, seed: int) -> bytes:
@@ -75,7 +78,7 @@ def current() -> dict:
         fields = dataclasses.asdict(reply) | {"confidence_step": round(63 * reply.confidence)}
         del fields["confidence"]
         replies.append({"reply": fields, "device": device, "data": data.hex(), "damaged": flip(data, 10, index).hex()})
-    return {"frames": frames, "replies": replies}
+    return {"frames": frames, "replies": replies, "noise": [{"device": 1, "sequence": 5, "data": data} for data in NOISE]}
 
 
 def golden() -> dict:
@@ -102,3 +105,10 @@ def test_damaged_replies_are_read_as_ever():
     for vector, (reply, device) in zip(golden()["replies"], REPLIES, strict=True):
         assert read_reply(bytes.fromhex(vector["data"]), device) == reply
         assert read_reply(bytes.fromhex(vector["damaged"]), device) == reply
+
+
+def test_noise_whose_check_holds_is_no_reply():
+    assert CREDIBLE_ERRORS == 27  # the number in the boards' readers
+    for vector in golden()["noise"]:
+        data, device = bytes.fromhex(vector["data"]), vector["device"]
+        assert read_reply(data, device, [vector["sequence"]]) is None and read_reply(data, device) is None

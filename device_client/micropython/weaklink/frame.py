@@ -7,6 +7,7 @@ HEADER_BYTES = REPLY_BYTES = 18
 ANSWERED, REFUSED, BUSY = 0, 1, 2
 SEQUENCES = 4096
 _MODE = 0
+_CREDIBLE_ERRORS = 27  # of 144 bits: one block of noise in 30 is as near to a reply
 
 
 def encode_frame(codec, level, device, sequence, payload, encoder_check):
@@ -46,7 +47,7 @@ class ReplyReader:
     def read(self, data, sequence):
         """The reply to that sequence in 18 bytes, or None: too damaged, to another sequence, for another device."""
         for block in self._reader.candidates(data, _MODE, sequence, 12):
-            if not check(block, self._start):
+            if not check(block, self._start) and self._reader.errors(block) <= _CREDIBLE_ERRORS:
                 return Reply(block[0] >> 4 & 3, sequence, block[2:5])
         return None
 

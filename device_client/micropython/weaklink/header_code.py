@@ -275,3 +275,13 @@ class ReplyBits:
         for bit in range(sequence_bits):
             known[4 + bit] = sequence >> (sequence_bits - 1 - bit) & 1
         return self._decoder.decode(coded, known)
+
+    def errors(self, block):
+        """Bits of what arrived last that are wrong if this block was sent."""
+        errors = 0
+        for sent, arrived in zip(encode_block(block), self._coded):
+            wrong = sent ^ arrived
+            while wrong:
+                wrong &= wrong - 1
+                errors += 1
+        return errors

@@ -31,8 +31,8 @@ typedef struct {
     uint8_t margins[WL_MOST_INFO_BITS];
 } wl_reply_scratch;
 
-/* Read the reply of 18 bytes to the frame with this device and sequence. WL_ERROR_DAMAGED: its check does not hold, as
- * where it is damaged beyond repair, for another device or to another frame. */
+/* Read the reply of 18 bytes to the frame with this device and sequence. WL_ERROR_DAMAGED: its check does not hold, or
+ * in more damage than is credible, as where it is noise, damaged beyond repair, for another device or to another frame. */
 wl_error wl_reply_read(const uint8_t *data, size_t bytes, uint16_t device, uint32_t sequence, wl_reply_scratch *scratch,
                        wl_reply *reply);
 

@@ -9,8 +9,9 @@
 
 enum { OPEN_MODE = 0, KEYED_MODE = 1, FIELD_BYTES = 7, CLEAR_BYTES = 4, HIDDEN_BYTES = 3, START = 12, LEVELS = 16 };
 
-/* Candidates compared with check or MAC: noise passes with a probability of at most 4 / 2^16 and 8 / 2^32. */
-enum { OPEN_CHECKS = 4, KEYED_CHECKS = 8, OPEN_BLOCK_BYTES = 7 };
+/* Candidates compared with check or MAC, and the wrong bits that one of open mode may have: one block of noise in 30 is as
+ * near to one, so that noise passes with a probability below 1 / 1,900,000, and 8 / 2^32 in keyed mode. */
+enum { OPEN_CHECKS = 4, KEYED_CHECKS = 8, OPEN_BLOCK_BYTES = 7, CREDIBLE_ERRORS = 27 };
 
 /* What arrived, for the block with this version and sequence. */
 static void arrive(wl_arrived *arrived, const wl_code *code, const uint8_t *data, unsigned version, uint32_t sequence,
@@ -39,6 +40,17 @@ static bool candidate(const wl_arrived *arrived, unsigned number, wl_reply_scrat
     return number == 0 || wl_code_next(arrived, scratch, block);
 }
 
+/* Whether few enough of the bits that arrived are wrong if this block was sent. */
+static bool credible(const wl_arrived *arrived, const uint8_t *block)
+{
+    uint8_t coded[WL_MOST_CODED_BYTES];
+    unsigned errors = 0;
+    wl_code_encode(arrived->code, block, coded);
+    for (unsigned byte = 0; byte < WL_REPLY_BYTES; byte++)
+        for (unsigned wrong = coded[byte] ^ arrived->coded[byte]; wrong != 0; wrong &= wrong - 1) errors++;
+    return errors <= CREDIBLE_ERRORS;
+}
+
 static void unpack(const uint8_t *block, unsigned sequence_bits, wl_reply *reply)
 {
     uint32_t place = 2;
@@ -62,7 +74,7 @@ wl_error wl_reply_read(const uint8_t *data, size_t bytes, uint16_t device, uint3
     const uint16_t start = wl_check(WL_CHECK_START, number, sizeof number);
     for (unsigned tried = 0; tried < OPEN_CHECKS && candidate(&arrived, tried, scratch, block); tried++) {
         /* A block that ends in its own check leaves 0. */
-        if (wl_check(start, block, OPEN_BLOCK_BYTES) != 0) continue;
+        if (wl_check(start, block, OPEN_BLOCK_BYTES) != 0 || !credible(&arrived, block)) continue;
         unpack(block, 12, reply);
         return WL_OK;
     }

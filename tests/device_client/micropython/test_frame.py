@@ -79,6 +79,11 @@ def test_damaged_replies_are_read_as_by_the_reference(board_module, seed, wrong)
         )
 
 
+def test_noise_whose_check_holds_is_no_reply(board_module):
+    for one in GOLDEN["noise"]:
+        assert board_module("frame").ReplyReader(one["device"]).read(bytes.fromhex(one["data"]), one["sequence"]) is None
+
+
 def test_fields_that_do_not_fit_are_refused(board_module):
     frame, errors = board_module("frame"), board_module("errors")
     for fields in [(64, 0, 0), (0, 16, 0), (0, 0, 65536), (-1, 0, 0)]:

@@ -129,6 +129,9 @@ def test_replies_are_found_on_a_line_of_noise(host_harness, keyed):
 
 
 def test_noise_holds_no_reply(host_harness):
+    for entry in golden(0)["noise"]:
+        wait = waiting(0, entry["device"], entry["sequence"])
+        assert host_harness.ask("R", wait + bytes.fromhex(entry["data"])) == (DAMAGED, b"")
     noise = np.random.default_rng(11).bytes(100_000)
     assert host_harness.ask("S", waiting(0, 9, 300) + noise) == (OK, b"")
 
