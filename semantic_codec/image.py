@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,14 +23,24 @@ def rgb565_to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def opened_to_rgb(image: Image, name: str) -> np.ndarray:
-    """What Pillow opened as uint8 (h, w, 3). :class:`InvalidRequest`, which calls it ``name``: not of 8 bits a channel."""
+    """What Pillow opened as uint8 (h, w, 3), turned as its EXIF orientation says. :class:`InvalidRequest`, which calls it
+    ``name``: not of 8 bits a channel."""
     if image.mode[0] in "IF":  # Pillow would clip these at 255
         raise InvalidRequest(
             f"{name} has deep pixels (mode {image.mode})",
             allowed="8 bits per channel",
             fix="convert it to 8 bits: which values become black and white only you know",
         )
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(_turned(image).convert("RGB"))
+
+
+def _turned(image: Image) -> Image:
+    from PIL import ImageOps  # only who opened an image has Pillow
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except (struct.error, SyntaxError, TypeError, ValueError):  # malformed EXIF data says nothing, and the pixels may be whole
+        return image
 
 
 def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:

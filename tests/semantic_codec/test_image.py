@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from semantic_codec.errors import InvalidRequest
-from semantic_codec.image import resize, rgb565_to_rgb
+from semantic_codec.image import opened_to_rgb, resize, rgb565_to_rgb
 
 
 def test_rgb565_reaches_both_ends():
@@ -34,3 +35,33 @@ def test_enlarging_and_wrong_types_are_refused():
         resize(np.zeros((8, 8, 3), np.uint8), 9, 8)
     with pytest.raises(InvalidRequest, match="uint8"):
         rgb565_to_rgb(np.zeros((2, 2), np.uint8))
+
+
+TURNS = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_an_image_is_turned_as_its_tag_says(tmp_path, orientation):
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    pillow = Image.fromarray(image)
+    exif = pillow.getexif()
+    exif[0x0112] = orientation
+    pillow.save(tmp_path / "tagged.png", exif=exif)
+    with Image.open(tmp_path / "tagged.png") as opened:
+        assert np.array_equal(opened_to_rgb(opened, "tagged.png"), TURNS[orientation](image))
+
+
+def test_an_image_with_malformed_exif_data_is_left_as_it_is(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "tagged.png", exif=b"Exif\0\0nothing of a TIFF")
+    with Image.open(tmp_path / "tagged.png") as opened:
+        assert np.array_equal(opened_to_rgb(opened, "tagged.png"), image)
