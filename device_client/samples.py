@@ -61,7 +61,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with image.open(path) as opened:
             return opened_to_rgb(opened, str(path))
-    except (OSError, ValueError, image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:  # as Pillow's decoders raise
         raise InvalidRequest(
             f"{path} cannot be read as an image ({error})", allowed="PNG, JPEG, WebP, BMP …", fix="check the file"
         ) from error

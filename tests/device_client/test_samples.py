@@ -54,6 +54,11 @@ def test_what_is_missing_or_no_image_is_named(tiny, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(InvalidRequest, match="broken.png"):
         list(image_samples([tmp_path / "broken.png"], tiny))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(tmp_path / "whole.png")
+    start, first, second = (tmp_path / "whole.png").read_bytes().split(b"IDAT", 2)
+    (tmp_path / "broken.png").write_bytes(start + b"IDAT" + first + b"\0\0\0\0" + second)
+    with pytest.raises(InvalidRequest, match="broken.png cannot be read as an image .broken PNG"):
+        list(image_samples([tmp_path / "broken.png"], tiny))
 
 
 def test_an_image_that_is_too_small_is_named(tiny, tmp_path):
