@@ -58,11 +58,11 @@ class FrameLine(Line):
         request = self._waiting.get(reply.sequence)
         if request is None:
             return []
-        self._forget(request)
+        self.forget(request)
         return [(request.sequence, _meaning(reply, request))]
 
     def silence(self, request: Request, attempts: int) -> WeaklinkError:
-        self._forget(request)
+        self.forget(request)
         if self.unreachable is not None:
             return unreachable(self.address, self.unreachable)
         return DeadlineExceeded(
@@ -72,7 +72,7 @@ class FrameLine(Line):
             "answer frames that it cannot authenticate; or raise timeout or retries on a bad link",
         )
 
-    def _forget(self, request: Request) -> None:
+    def forget(self, request: Request) -> None:
         self._waiting = {sent: each for sent, each in self._waiting.items() if each.sequence != request.sequence}
 
 

@@ -35,6 +35,9 @@ class Line(ABC):
     def silence(self, request: Request, attempts: int) -> WeaklinkError:
         """The error of a request that was never answered."""
 
+    def forget(self, request: Request) -> None:
+        """Nobody waits for its answer any more."""
+
 
 @dataclass
 class Flight:
@@ -69,31 +72,35 @@ def exchange(
     exhausted = False
     flights: dict[int, Flight] = {}
     next_send = clock()
-    while not exhausted or flights:
-        if not exhausted and len(flights) < window and clock() >= next_send:
-            request = next(source, None)
-            exhausted, now = request is None, clock()
-            if request is not None:
-                flights[request.sequence] = Flight(request, now, now + timeout_s, on_air_bytes=line.send(request))
-                # A sender that fell behind must not make up for it in one burst.
-                next_send = max(next_send + 1 / rate, now - MOST_BEHIND_S) if rate else now
-        may_send = not exhausted and len(flights) < window
-        for sequence, heard in line.receive(_pause(flights, next_send if may_send else None, clock())):
-            flight = flights.get(sequence)
-            if flight is None:
-                continue  # an answer to a request that was given up, or a second answer to a repeated one
-            if isinstance(heard, Unavailable) and flight.attempts <= retries:
-                flight.due, flight.repeat = clock() + backoff_s * 2 ** (flight.attempts - 1), True
-                continue
-            yield _end(flights.pop(sequence), heard, clock())
-        now = clock()
-        for flight in [flight for flight in flights.values() if flight.due <= now]:
-            if flight.repeat or (line.repeats_after_silence and flight.attempts <= retries):
-                flight.attempts, flight.repeat, flight.due = flight.attempts + 1, False, now + timeout_s
-                flight.on_air_bytes += line.send(flight.request)
-            else:
-                del flights[flight.request.sequence]
-                yield _end(flight, line.silence(flight.request, flight.attempts), now)
+    try:
+        while not exhausted or flights:
+            if not exhausted and len(flights) < window and clock() >= next_send:
+                request = next(source, None)
+                exhausted, now = request is None, clock()
+                if request is not None:
+                    flights[request.sequence] = Flight(request, now, now + timeout_s, on_air_bytes=line.send(request))
+                    # A sender that fell behind must not make up for it in one burst.
+                    next_send = max(next_send + 1 / rate, now - MOST_BEHIND_S) if rate else now
+            may_send = not exhausted and len(flights) < window
+            for sequence, heard in line.receive(_pause(flights, next_send if may_send else None, clock())):
+                flight = flights.get(sequence)
+                if flight is None:
+                    continue  # an answer to a request that was given up, or a second answer to a repeated one
+                if isinstance(heard, Unavailable) and flight.attempts <= retries:
+                    flight.due, flight.repeat = clock() + backoff_s * 2 ** (flight.attempts - 1), True
+                    continue
+                yield _end(flights.pop(sequence), heard, clock())
+            now = clock()
+            for flight in [flight for flight in flights.values() if flight.due <= now]:
+                if flight.repeat or (line.repeats_after_silence and flight.attempts <= retries):
+                    flight.attempts, flight.repeat, flight.due = flight.attempts + 1, False, now + timeout_s
+                    flight.on_air_bytes += line.send(flight.request)
+                else:
+                    del flights[flight.request.sequence]
+                    yield _end(flight, line.silence(flight.request, flight.attempts), now)
+    finally:
+        for flight in flights.values():  # where the caller broke off
+            line.forget(flight.request)
 
 
 def _pause(flights: dict[int, Flight], next_send: float | None, now: float) -> float:

@@ -241,6 +241,16 @@ def test_every_sample_ends_though_sequences_come_round_meanwhile(tiny):
     assert [sample for sample, _ in ended] == [*samples[1:], samples[0]]
 
 
+def test_what_was_under_way_when_the_caller_broke_off_is_forgotten(tiny):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        transport = create_transport("udp", f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2, retries=0)
+        with Device(tiny, transport) as device:
+            for _ in device.stream(recording_samples(tiny)[:100], window=64):
+                break
+            assert not transport._line._waiting
+
+
 def test_a_stray_datagram_is_no_answer(tiny, images):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.1", 0))
