@@ -27,7 +27,7 @@ from semantic_codec.errors import (
     Unavailable,
     WeaklinkError,
 )
-from semantic_codec.report import print_table, write_json
+from semantic_codec.report import check_writable, print_table, write_json
 
 DEFAULT_ADDRESS = {"udp": "127.0.0.1:50052", "serial": "127.0.0.1:50053", "grpc": "127.0.0.1:50051"}
 DEFAULT_TIMEOUT_S = {"udp": 1.0, "serial": 1.0, "grpc": 5.0}
@@ -172,6 +172,8 @@ def _check(options: argparse.Namespace) -> None:
             allowed="grpc only: a raw frame has no field for it, the edge measures the BER on the header",
             fix="leave it out, or add --transport grpc",
         )
+    if options.json:
+        check_writable(options.json)
 
 
 def _device(bundle: Bundle, options: argparse.Namespace) -> Device:

@@ -11,7 +11,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,11 +94,26 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], 
 
     ConfigError: `path` cannot be written.
     """
-    path = Path(path)
     text = json.dumps({"context": context(seed), "rows": _plain(rows)}, indent=2, allow_nan=False)
+    with _writing(path) as file:
+        file.write_text(text + "\n")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """What :func:`write_json` would refuse, before a long run; folders are made, and a file that is there stays as it is."""
+    with _writing(path) as file:
+        is_new = not os.path.lexists(file)
+        file.open("a").close()
+        if is_new:
+            file.unlink()
+
+
+@contextmanager
+def _writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+        yield path
     except OSError as error:
         raise _cannot_write(path, error) from error
 

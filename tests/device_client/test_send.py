@@ -167,6 +167,7 @@ def test_an_unreachable_edge_is_one_clear_line_and_status_2(way, kind, send):
         (["--recording", "--to", "somewhere"], "HOST:PORT"),
         (["--recording", "--feedback", "somewhere"], "HOST:PORT"),
         (["--recording", "--codec", "tinny"], "no bundle 'tinny'"),
+        (["--recording", "--to", "127.0.0.1:9", "--json", str(Path(__file__) / "table.json")], "cannot write"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fix(arguments, words, send):

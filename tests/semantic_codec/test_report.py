@@ -81,8 +81,18 @@ def test_json_holds_context_and_plain_rows(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write .*file/rows.json"):
-        report.write_json(tmp_path / "file" / "rows.json", [], seed=None)
+    for path in (tmp_path / "file" / "rows.json", tmp_path):
+        with pytest.raises(ConfigError, match=f"cannot write {path}"):
+            report.write_json(path, [], seed=None)
+        with pytest.raises(ConfigError, match=f"cannot write {path}"):
+            report.check_writable(path)
+
+
+def test_the_check_before_a_run_changes_no_file(tmp_path):
+    (tmp_path / "old.json").write_text("{}")
+    for path in (tmp_path / "old.json", tmp_path / "new" / "rows.json"):
+        report.check_writable(path)
+    assert (tmp_path / "old.json").read_text() == "{}" and list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_results_file_is_tried_without_a_trace(tmp_path):
