@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 
 from codec_training.device_memory import workspace_bytes
 from semantic_codec.bundle import Bundle
 from semantic_codec.encoder_format import EncoderProgram
-from semantic_codec.errors import NotFound
+from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.keyed import DeviceKey
 
 KEY = "key.h"
+RECORD = "exported.sha256"
 LIBRARY = Path(__file__).resolve().parents[1] / "device_client" / "stm32"
 
 
@@ -33,19 +36,48 @@ def write_c(bundle: Bundle, folder: Path) -> list[Path]:
 def write_firmware(bundle: Bundle, folder: Path, key: DeviceKey | None = None) -> list[Path]:
     """Write a folder in which ``make`` builds the firmware of this bundle, in keyed mode where there is a key.
 
-    NotFound: the C library is not installed.
+    NotFound: the C library is not installed. ConfigError: a file of an earlier export was changed there, as for another board.
     """
     if not LIBRARY.is_dir():
         raise NotFound(f"there is no C library at {LIBRARY}", allowed="a checkout", fix="clone the repository and export from there")
+    _refuse_changes(folder)
+    copied: list[Path] = []
+
+    def copy(source: str, to: str) -> None:
+        copied.append(Path(shutil.copy2(source, to)))
+
     for part in ("include", "src"):
-        shutil.copytree(LIBRARY / part, folder / "library" / part, dirs_exist_ok=True)
-    shutil.copytree(LIBRARY / "firmware", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("build", "codec"))
+        shutil.copytree(LIBRARY / part, folder / "library" / part, dirs_exist_ok=True, copy_function=copy)
+    ignored = shutil.ignore_patterns("build", "codec")
+    shutil.copytree(LIBRARY / "firmware", folder, dirs_exist_ok=True, ignore=ignored, copy_function=copy)
     makefile = folder / "Makefile"
     text = makefile.read_text().replace("LIBRARY ?= ..", "LIBRARY ?= library")
     makefile.write_text(text if key is None else text.replace("MODE ?= open", "MODE ?= keyed"))
     paths = [*write_c(bundle, folder), write_codec(bundle, folder), makefile]
+    _write_record(folder, {*copied, *paths})
     (folder / KEY).unlink(missing_ok=True)  # of an earlier export: nothing would say that it is still there
     return paths if key is None else [*paths, write_key(key, folder)]
+
+
+def _refuse_changes(folder: Path) -> None:
+    """Raise where a file is not as it was exported; else drop the record, which an export that is broken off leaves untrue."""
+    record = folder / RECORD
+    for line in record.read_text("utf-8").splitlines() if record.is_file() else []:
+        digest, _, name = line.partition("  ")
+        path = folder / name
+        if path.is_file() and sha256(path.read_bytes()).hexdigest() != digest:
+            raise ConfigError(
+                f"{path} was changed since it was exported",
+                allowed="a folder as it was exported, files of your own beside it, or a new one",
+                fix="export to another --output and take your changes there, or remove the file",
+            )
+    record.unlink(missing_ok=True)
+
+
+def _write_record(folder: Path, paths: Iterable[Path]) -> None:
+    """What ``sha256sum --check`` reads."""
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in sorted(paths)]
+    (folder / RECORD).write_text("".join(lines), "utf-8")
 
 
 def write_codec(bundle: Bundle, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from codec_training import export, export_c
 from semantic_codec.bundle import find_bundle
+from semantic_codec.errors import ConfigError
 from tests.conftest import ROOT
 
 INCLUDE = f"-I{export_c.LIBRARY / 'include'}"
@@ -41,6 +42,19 @@ def test_a_bundle_given_by_its_folder_becomes_a_firmware_folder(tmp_path):
     assert export.main([str(folder), "--target", "stm32", "--output", str(tmp_path)]) == 0
     names = {"Makefile", "main.c", "codec.h", "weaklink_digits.c", "library/src/wl_encoder.c", "library/include/wl_encoder.h"}
     assert all((tmp_path / name).is_file() for name in names)
+
+
+def test_a_file_that_was_changed_is_not_overwritten(tmp_path):
+    again = ["digits", "--target", "stm32", "--output", str(tmp_path)]
+    assert export.main(again) == 0
+    (tmp_path / "board_mine.c").write_text("mine")
+    assert export.main([*again[1:], "cifar10"]) == 0  # and files of one's own, and another codec, are no change
+    (tmp_path / "board_f405.c").write_text("mine")
+    with pytest.raises(ConfigError, match="board_f405.c was changed since"):
+        export.main(again)
+    assert (tmp_path / "board_f405.c").read_text() == (tmp_path / "board_mine.c").read_text() == "mine"
+    (tmp_path / "board_f405.c").unlink()
+    assert export.main(again) == 0 and (tmp_path / "board_f405.c").is_file()
 
 
 def test_a_key_goes_into_the_firmware_folder_for_its_owner_only(tmp_path):
