@@ -112,7 +112,8 @@ class FrameTransport(Transport):
 
     @property
     def unreadable_replies(self) -> int:
-        """What arrived and was no reply to this device, or too damaged to tell."""
+        """What arrived and was no reply to this device, or too damaged to tell. Of a serial line all that looked like a sync
+        word and had no reply behind it: of pure noise every 303rd byte does."""
         return self._line.unreadable
 
     def infer(self, request: Request) -> Delivery:

@@ -100,7 +100,9 @@ class _SerialLine(FrameLine):
         self._receiver = SerialReceiver([self.wire.reply_bytes], self._read_all)
 
     def _read_all(self, candidates: list[bytes]) -> list[Reply | None]:
-        return [self.read(data) for data in candidates]
+        read = [self.read(data) for data in candidates]
+        self.unreadable += read.count(None)
+        return read
 
     def _lost(self, error: OSError) -> None:
         self.unreachable = error.strerror or str(error) or "the connection broke"

@@ -27,6 +27,7 @@ from semantic_codec.errors import (
     Unavailable,
     WeaklinkError,
 )
+from semantic_codec.serial_framing import add_sync
 
 WAYS = ("udp", "grpc")
 # Where nothing is lost, a test must not fail because the machine is busy.
@@ -265,6 +266,16 @@ def test_a_stray_datagram_is_no_answer(tiny, images):
             with pytest.raises(DeadlineExceeded):
                 device.infer(images[0])
             assert transport.unreadable_replies == 4
+
+
+def test_a_reply_on_a_line_that_cannot_be_read_is_counted(tiny, images):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = create_transport("serial", f"127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3, retries=0)
+        with server.accept()[0] as line, Device(tiny, transport) as device:
+            line.sendall(2 * add_sync(bytes(18)) + b"\x00" * 100)
+            with pytest.raises(DeadlineExceeded):
+                device.infer(images[0])
+            assert transport.unreadable_replies == 2
 
 
 def test_a_stream_survives_a_restart_of_the_way_there(edge, tiny, link, emulator):
