@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("bundles", nargs="+", help="names")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table there as well")
-    arguments = parser.parse_args(argv)
     try:
+        arguments = parser.parse_args(argv)
         rows = [measure(find_bundle(name), arguments.data) for name in arguments.bundles]
     except WeaklinkError as error:
         parser.error(str(error))

@@ -27,7 +27,7 @@ from semantic_codec.errors import (
     Unavailable,
     WeaklinkError,
 )
-from semantic_codec.report import check_writable, print_table, write_json
+from semantic_codec.report import print_table, results_file, write_json
 
 DEFAULT_ADDRESS = {"udp": "127.0.0.1:50052", "serial": "127.0.0.1:50053", "grpc": "127.0.0.1:50051"}
 DEFAULT_TIMEOUT_S = {"udp": 1.0, "serial": 1.0, "grpc": 5.0}
@@ -63,15 +63,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--retries", type=int, default=2, metavar="N", help="repeats of an unanswered image (default: 2)")
     made.add_argument("--seed", type=int, default=0, help="of the flips of --ber (default: 0)")
     made.add_argument("--status-every", type=float, default=10.0, metavar="S", help="seconds between status lines (default: 10)")
-    made.add_argument("--json", metavar="FILE", help="write the table there, too")
+    made.add_argument("--json", type=results_file, metavar="FILE", help="write the table there, too")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 when the edge answered (also after SIGTERM), 2 when it could not be reached or refused, or an image not read."""
-    options = parser().parse_args(argv)
     try:
-        return send(options)
+        return send(parser().parse_args(argv))
     except WeaklinkError as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
@@ -172,8 +171,6 @@ def _check(options: argparse.Namespace) -> None:
             allowed="grpc only: a raw frame has no field for it, the edge measures the BER on the header",
             fix="leave it out, or add --transport grpc",
         )
-    if options.json:
-        check_writable(options.json)
 
 
 def _device(bundle: Bundle, options: argparse.Namespace) -> Device:
@@ -273,7 +270,7 @@ def _finish(tally: Tally, codec: str, level: int | None, options: argparse.Names
     for name, count in tally.errors.items():
         print(f"{count} x {name}")
     if options.json:
-        write_json(Path(options.json), [row], options.seed)
+        write_json(options.json, [row], options.seed)
 
 
 if __name__ == "__main__":

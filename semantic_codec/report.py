@@ -99,13 +99,15 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], 
         file.write_text(text + "\n")
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """What :func:`write_json` would refuse, before a long run; folders are made, and a file that is there stays as it is."""
-    with _writing(path) as file:
-        is_new = not os.path.lexists(file)
-        file.open("a").close()
+def results_file(text: str) -> Path:
+    """The path that a command will write its rows to, as argparse's `type`: what cannot be written shall not take the whole
+    measurement to show. Its folder is made, a file that is there stays as it is. ConfigError: it cannot be written."""
+    with _writing(text) as path:
+        is_new = not os.path.lexists(path)
+        path.open("a").close()
         if is_new:
-            file.unlink()
+            path.unlink()
+    return path
 
 
 @contextmanager
@@ -115,28 +117,9 @@ def _writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
     except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def results_file(text: str) -> Path:
-    """The path that a command will write its rows to, as argparse's `type`: what cannot be written shall not take the whole
-    measurement to show. Its folder is made. ConfigError: it cannot be written."""
-    path = Path(text)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        path.open("a").close()
-        if is_new:
-            path.unlink()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    return path
-
-
-def _cannot_write(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"cannot write {path}: {error.strerror}", allowed="a file in a writable folder", fix="give another path"
-    )
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", allowed="a file in a writable folder", fix="give another path"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -82,11 +82,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 2 where a bundle is missing or a service does not start."""
-    options = parser().parse_args(argv)
     # SIGTERM must unwind the context managers that stop the children, as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        return run(options)
+        return run(parser().parse_args(argv))
     except WeaklinkError as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2

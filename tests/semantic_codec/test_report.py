@@ -84,15 +84,6 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     for path in (tmp_path / "file" / "rows.json", tmp_path):
         with pytest.raises(ConfigError, match=f"cannot write {path}"):
             report.write_json(path, [], seed=None)
-        with pytest.raises(ConfigError, match=f"cannot write {path}"):
-            report.check_writable(path)
-
-
-def test_the_check_before_a_run_changes_no_file(tmp_path):
-    (tmp_path / "old.json").write_text("{}")
-    for path in (tmp_path / "old.json", tmp_path / "new" / "rows.json"):
-        report.check_writable(path)
-    assert (tmp_path / "old.json").read_text() == "{}" and list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_results_file_is_tried_without_a_trace(tmp_path):
