@@ -20,6 +20,9 @@ LARGEST_DEVICE = 0xFFFF
 SEQUENCES_PER_S = 128
 """Of open mode's numbers by the clock: they come round after 32 s, when the edge has forgotten the earlier ones."""
 
+AHEAD = 64
+"""Numbers among which the edge looks for a repeat."""
+
 _latest: dict[int, int] = {}
 """By device the latest number that this process took from the clock: several Device objects may be of one device."""
 
@@ -204,8 +207,12 @@ def _numbers(device: int, first: int | None, count: int) -> Iterator[int]:
     """Of a device's images, modulo `count`: from the first on, or by the clock where they come round soon."""
     if first is None and count <= SEQUENCES:
         while True:
-            _latest[device] = max(_latest.get(device, 0) + 1, int(time.time() * SEQUENCES_PER_S))
-            yield _latest[device] % count
+            now = int(time.time() * SEQUENCES_PER_S)
+            number = max(_latest.get(device, 0) + 1, now)
+            if AHEAD <= number - now < 2 * AHEAD:  # who sends faster goes elsewhere: the next process will begin by the clock
+                number += AHEAD + secrets.randbelow(count - 3 * AHEAD)
+            _latest[device] = number
+            yield number % count
     number = secrets.randbelow(SEQUENCES) if first is None else first
     while True:
         yield number
