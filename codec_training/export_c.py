@@ -62,6 +62,12 @@ def write_firmware(bundle: Bundle, folder: Path, key: DeviceKey | None = None) -
 def _refuse_changes(folder: Path) -> None:
     """Raise where a file is not as it was exported; else drop the record, which an export that is broken off leaves untrue."""
     record = folder / RECORD
+    if (folder / "Makefile").exists() and not record.is_file():
+        raise ConfigError(
+            f"{folder} holds a Makefile and no {RECORD}, so that nothing tells what was changed there",
+            allowed="a folder as it was exported, or a new one",
+            fix="export to another --output, or remove the folder",
+        )
     for line in record.read_text("utf-8").splitlines() if record.is_file() else []:
         digest, _, name = line.partition("  ")
         path = folder / name

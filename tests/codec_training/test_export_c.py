@@ -55,6 +55,9 @@ def test_a_file_that_was_changed_is_not_overwritten(tmp_path):
     assert (tmp_path / "board_f405.c").read_text() == (tmp_path / "board_mine.c").read_text() == "mine"
     (tmp_path / "board_f405.c").unlink()
     assert export.main(again) == 0 and (tmp_path / "board_f405.c").is_file()
+    (tmp_path / export_c.RECORD).unlink()  # as of a folder that an earlier version wrote
+    with pytest.raises(ConfigError, match="holds a Makefile and no exported.sha256"):
+        export.main(again)
 
 
 def test_a_key_goes_into_the_firmware_folder_for_its_owner_only(tmp_path):
