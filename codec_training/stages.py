@@ -63,7 +63,7 @@ class Stage:
                 if not torch.isfinite(loss):
                     raise ConfigError(
                         f"the loss of stage {self.name} is {float(loss.detach())} in epoch {epoch + 1}", allowed="a finite loss",
-                        fix="lower its learning rate in [training]; the run goes on from its last epoch, or delete its folder",
+                        fix=f"lower its learning rate in [training], and delete {self.folder} and those of the stages after it",
                     )  # fmt: skip
                 modules.zero_grad(set_to_none=True)
                 loss.backward()

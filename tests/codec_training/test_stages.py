@@ -72,7 +72,7 @@ def test_a_stage_of_a_single_step_is_trained(tmp_path):
 def test_a_loss_that_is_no_number_ends_the_stage_and_says_where(tmp_path):
     network = _network()
     stage = Stage("only", _Config(LearningConfig()), tmp_path, {"network": network}, _Log(), FINGERPRINT)
-    with pytest.raises(ConfigError, match="the loss of stage only is nan in epoch 1; .* lower its learning rate"):
+    with pytest.raises(ConfigError, match="the loss of stage only is nan in epoch 1; .* lower its learning rate .* and delete .*only"):
         stage.run(1, 3e-3, STEPS, _batches, lambda batch: network(batch[0]).mean() * float("nan"), dict)
 
 
