@@ -104,7 +104,8 @@ def results_file(text: str) -> Path:
     measurement to show. Its folder is made, a file that is there stays as it is. ConfigError: it cannot be written."""
     with _writing(text) as path:
         is_new = not os.path.lexists(path)
-        path.open("a").close()
+        if is_new or path.is_file() or path.is_dir():  # a reader of a pipe would take this for the end
+            path.open("a").close()
         if is_new:
             path.unlink()
     return path

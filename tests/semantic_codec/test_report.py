@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -95,6 +96,11 @@ def test_a_results_file_is_tried_without_a_trace(tmp_path):
     for wrong in (target / "rows.json", target.parent):
         with pytest.raises(ConfigError, match=f"cannot write {wrong}"):
             report.results_file(str(wrong))
+
+
+def test_a_pipe_is_not_opened_before_there_is_something_to_write(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert report.results_file(str(tmp_path / "pipe")) == tmp_path / "pipe"  # without a reader, to open it would wait for one
 
 
 def test_table_aligns_numbers_to_the_right(capsys):
