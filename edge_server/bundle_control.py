@@ -101,7 +101,7 @@ class BundleControl:
                 fix="correct or remove the folder, and load again",
             )
         for twin in found.twins:
-            if twin.path.split("/")[0] == name:
+            if twin.path.split("/")[0] == name and not any(codec.name == name for codec in found.codecs):
                 raise BundleError(f"{twin.path}: {twin.reason}", allowed="bundles that can serve", fix="load another codec")
 
     def _scan(self, before: Catalogue, name: str) -> Catalogue:

@@ -283,6 +283,8 @@ async def test_a_twin_is_not_loaded_and_says_why(tmp_path: Path):
         index = {one["name"]: one for one in (await client.post("/v2/repository/index")).json()}
         assert index["toy-blind"]["state"] == "UNAVAILABLE" and "a twin of toy" in index["toy-blind"]["reason"]
         assert index["toy"]["state"] == "READY" and not index["toy"]["reason"]
+        change(twin_of="toy-blind")(make_bundle(tmp_path, "toy", 99))
+        assert (await client.post("/v2/repository/models/toy/load", json={})).status_code == 200, "another version serves"
 
 
 async def test_a_reload_that_fails_for_no_foreseen_reason_is_counted(bundle_root: Path, monkeypatch: pytest.MonkeyPatch):
