@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import resource
 import signal
 import socket
 import sys
@@ -16,11 +15,11 @@ from pathlib import Path
 import uvicorn
 
 from channel_emulator.address import Address
-from channel_emulator.control_api import create_app
+from channel_emulator.control_api import create_app, own_names
 from channel_emulator.emulator import Emulator
 from channel_emulator.udp_proxy import bind_error, resolve
-from channel_emulator.web_pages import own_names
 from semantic_codec.errors import ConfigError, WeaklinkError
+from semantic_codec.open_files import raise_open_files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,17 +79,9 @@ async def bind_control(address: Address) -> socket.socket:
     return control
 
 
-def raise_open_files() -> None:
-    """As many files as this process may have at all: each device of a UDP link holds a socket, and the control API would
-    be the first to find none left."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS has a lower bound of its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 async def serve(args: argparse.Namespace) -> None:
     """Bind, create the configured links, say so, run until SIGTERM or SIGINT, close links before the control API."""
-    raise_open_files()
+    raise_open_files()  # each device of a UDP link holds a socket, and the control API would be the first to find none left
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

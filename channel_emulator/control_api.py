@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection
 from importlib import metadata
 from typing import Annotated
@@ -13,11 +14,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
+from channel_emulator.address import Address
 from channel_emulator.channels import CHANNELS
 from channel_emulator.emulator import Emulator
 from channel_emulator.metrics import LinkCollector
-from channel_emulator.web_pages import refuse_pages
 from semantic_codec.errors import WeaklinkError
+from semantic_codec.web_pages import refuse_pages
 
 LINK_EXAMPLE = {
     "name": "radio",
@@ -43,6 +45,13 @@ def refusal(http_status: int, status: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"status": status, "message": message}}, http_status)
 
 
+def own_names(bound: Address, host: str) -> frozenset[str] | None:
+    """What pages may call a control API that listens there, beside its addresses. None: anything, since it is open to a
+    network that has its own names for it."""
+    is_loopback = ipaddress.ip_address(bound.host.partition("%")[0]).is_loopback
+    return frozenset(("localhost", host.lower())) if is_loopback else None
+
+
 def create_app(
     emulator: Emulator, registry: CollectorRegistry | None = None, names: Collection[str] | None = None
 ) -> FastAPI:
@@ -58,7 +67,8 @@ def create_app(
     @app.middleware("http")
     async def check_page(request: Request, call_next: RequestResponseEndpoint) -> Response:
         try:
-            refuse_pages(request.method, request.headers, names)
+            host, origin = (request.headers.get(name, "") for name in ("host", "origin"))
+            refuse_pages(request.method, host, origin, names, "use the address, or start the emulator with this name as --host")
         except WeaklinkError as error:
             return await refused(request, error)
         return await call_next(request)

@@ -18,8 +18,8 @@ from prometheus_client import disable_created_metrics  # noqa: E402
 from edge_server.log_format import set_up_logs  # noqa: E402
 from edge_server.server import EdgeServer  # noqa: E402
 from edge_server.settings import load_settings  # noqa: E402
-from edge_server.sockets import raise_open_files  # noqa: E402
 from semantic_codec.errors import WeaklinkError  # noqa: E402
+from semantic_codec.open_files import raise_open_files  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ The caller goes with the request in a context variable, so that whatever door a 
 from __future__ import annotations
 
 import base64
-import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +17,7 @@ from edge_server.http_body import refusal
 from edge_server.metrics import Metrics, error_label
 from edge_server.tokens import Caller, Role, TokenFile
 from semantic_codec.errors import PermissionDenied, Unauthenticated, WeaklinkError
+from semantic_codec.web_pages import READING, refuse_pages
 
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 """Whose request this is; None: nobody has to say."""
@@ -27,7 +27,7 @@ _SCRAPERS = (Role.METRICS, Role.ADMIN)
 _CALLERS = (Role.DEVICES, Role.ADMIN)
 _OPEN_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _OPEN_METHODS = ("ServerLive", "ServerReady")
-_READING = ("GET", "HEAD")
+OTHER_NAME = "use the address, start the server with this name as --host, or with --tokens"
 
 
 def allowed_on_grpc(method: str) -> Collection[Role]:
@@ -142,36 +142,23 @@ class HttpCallers:
 
     def admit(self, scope: Mapping[str, Any]) -> None:
         """Unauthenticated; PermissionDenied."""
-        reading = scope["method"] in _READING
-        if self._names is not None or not reading:
-            self._check_page(scope["headers"], reading)
+        if self._names is not None or scope["method"] not in READING:
+            self._check_page(scope["method"], scope["headers"])
         if self._access is not None:
             self._access.admit_http(scope)
 
-    def _check_page(self, headers: Iterable[tuple[bytes, bytes]], reading: bool) -> None:
+    def _check_page(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         origin = host = b""
         for name, value in headers:
-            if name == b"origin":  # which browsers add to all but GET and HEAD
+            if name == b"origin":
                 origin = value
             elif name == b"host":
                 host = value
-        if origin and not reading and origin.partition(b"://")[2] != host:
-            self._refuse(
-                f"a web page of {origin[:80].decode('latin-1')!r} asks",
-                allowed="programs, and pages of this server",
-                fix="ask from a program, or from a server of your own",
-            )
-        if self._names is not None and (origin or reading) and not is_own(host, self._names):
-            self._refuse(
-                f"the host is {host[:80].decode('latin-1')!r}",
-                allowed=f"an address, {' or '.join(sorted(self._names))}, where no tokens are asked for",
-                fix="use the address, start the server with this name as --host, or with --tokens",
-            )
-
-    def _refuse(self, problem: str, allowed: str, fix: str) -> None:
-        error = PermissionDenied(problem, allowed=allowed, fix=fix)
-        self._metrics.count(self._metrics.requests, "http", "unknown", error_label(error))
-        raise error
+        try:
+            refuse_pages(method, host.decode("latin-1"), origin.decode("latin-1"), self._names, OTHER_NAME)
+        except PermissionDenied as error:
+            self._metrics.count(self._metrics.requests, "http", "unknown", error_label(error))
+            raise
 
 
 class HttpAccess:
@@ -188,19 +175,6 @@ class HttpAccess:
                 await _refuse(scope["path"], error, send)
                 return
         await self._app(scope, receive, send)
-
-
-def is_own(host: bytes, names: Collection[str]) -> bool:
-    """Whether a Host header is of an address, or one of these names; or there is none, which browsers always send."""
-    text = host.decode("latin-1").lower()
-    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-    if not name or name in names:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 async def _refuse(path: str, error: WeaklinkError, send) -> None:

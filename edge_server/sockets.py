@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import socket
 from dataclasses import asdict, dataclass
@@ -60,13 +59,6 @@ def listen_in(server: grpc.aio.Server, folder: str) -> str:
             fix="set TMPDIR to such a folder, say /tmp",
         ) from error
     return address
-
-
-def raise_open_files() -> None:
-    """As many files, and so connections, as this process may have at all: shells and service managers begin with 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS has a lower bound of its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def most_connections() -> int:
