@@ -12,7 +12,6 @@ the capacity is measured once more while the overload's sender sends as much to 
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.latency_tables import rewrite
 from benchmarks.overload_loads import Frames, Load, flooded, open_load
 from benchmarks.processes import cpu_s, memory_mb
+from benchmarks.rivals.store import read_rows
 from benchmarks.serving_servers import Server, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
@@ -243,8 +243,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def kept_rows(path: Path, is_measured: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """Rows of an earlier run that are not measured now."""
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in rows if not is_measured(row)]
+    return [row for row in read_rows(path) if not is_measured(row)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from benchmarks import clients, h2load, udp_devices
 from benchmarks.h2load import Load
 from benchmarks.latency_tables import rewrite
 from benchmarks.processes import busy_s, cpu_s, memory_mb
+from benchmarks.rivals.store import read_rows
 from benchmarks.serving_servers import (
     OWN,
     RIVALS,
@@ -229,8 +230,7 @@ def measure_rival(
 
 def kept_rows(path: Path, servers: Sequence[str], bundles: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of an earlier run, of servers or bundles that are not measured now."""
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in rows if not (row["server"].startswith(tuple(servers)) and row["bundle"] in bundles)]
+    return [row for row in read_rows(path) if not (row["server"].startswith(tuple(servers)) and row["bundle"] in bundles)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
