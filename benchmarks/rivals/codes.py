@@ -1,7 +1,7 @@
 """The error-correcting codes that stand behind an error-free codec.
 
 Each code has ``name``, ``info_bits``, ``coded_bits``, ``places`` int (k,), the coded bit that is each information bit itself
-or -1 where that is not sent, and
+or -1 where that is not sent, ``decodes_words``, False where every bit is decided by itself, and
 
     encode(info)                       uint8 (N, k) -> uint8 (N, n)
     decode(received, erased, ber)      uint8 (N, n), bool (N, n), float -> Decoded
@@ -41,6 +41,7 @@ class Ldpc5g:
     """
 
     name = "ldpc-5g"
+    decodes_words = True
     ITERATIONS = (3, 8, 20)
     BATCH = 200  # words at a time: their messages stay in the cache
     MOST = 20.0  # log-likelihood ratio of a bit that is certain
@@ -114,6 +115,7 @@ class TailBiting:
     """
 
     name = "convolutional-k7"
+    decodes_words = True
     GENERATORS = (0o133, 0o171, 0o165)
 
     def __init__(self, info_bits: int, coded_bits: int):
@@ -139,7 +141,35 @@ class TailBiting:
         return Decoded(_times(inputs[:, 0], self._first), margin)
 
 
-CODES = {code.name: code for code in (Ldpc5g, TailBiting)}
+class Repetition:
+    """The word sent as often as it fits; the receiver adds up what its arrivals say of each bit (soft combining).
+
+    A weak code of a word, and the best of these where the channel carries no word: what it says of a bit needs no other bit.
+    """
+
+    name = "repetition"
+    decodes_words = False
+    MOST = Ldpc5g.MOST
+
+    def __init__(self, info_bits: int, coded_bits: int):
+        self.info_bits, self.coded_bits = info_bits, coded_bits
+        self._taken = np.arange(coded_bits) % info_bits
+        self.places = np.arange(info_bits)
+
+    def encode(self, info: np.ndarray) -> np.ndarray:
+        return info[:, self._taken]
+
+    def decode(self, received: np.ndarray, erased: np.ndarray, ber: float) -> Decoded:
+        ratio = min(self.MOST, np.log((1 - ber) / ber)) if ber else self.MOST
+        soft = np.where(erased, 0, (2.0 * received - 1) * ratio).astype(np.float32)
+        ratios = np.zeros((len(received), self.info_bits), np.float32)
+        for start in range(0, self.coded_bits, self.info_bits):
+            arrival = soft[:, start : start + self.info_bits]
+            ratios[:, : arrival.shape[1]] += arrival
+        return Decoded((ratios > 0).astype(np.uint8), np.zeros(len(received), np.int64), np.tanh(ratios / 2))
+
+
+CODES = {code.name: code for code in (Ldpc5g, TailBiting, Repetition)}
 
 
 def _times(bits: np.ndarray, matrix: np.ndarray) -> np.ndarray:

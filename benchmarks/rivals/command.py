@@ -2,8 +2,8 @@
 
     ours           each level as it is sent
     ldpc-5g        a shorter prefix behind 5G's LDPC code, at each rate; also
-    convolutional  behind LTE's convolutional code; genie: the best of all rates for the channel at hand;
-                   normal-approximation: what the best code of that length could do
+    convolutional  behind LTE's convolutional code; repetition: sent as often as it fits; genie: the best of all of them
+                   for the channel at hand; normal-approximation: how many words the best code of that length could carry
     jpeg, webp     classified by a network for pictures: on an error-free link, repeated until whole, behind ideal codes
     raw, local     the whole image to that network; the device's own answer, as a label
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.codes import CLASSES, CODES, frame_error
+from benchmarks.rivals.codes import CLASSES, CODES, Repetition, TailBiting, frame_error
 from benchmarks.rivals.fec import DECIDED, READINGS, SYSTEMATIC, Received, receive, residual_ber
 from edge_server.engine import CHUNK, CodecEngine
 from edge_server.runtimes import DEFAULT_RUNTIME
@@ -18,6 +18,7 @@ from semantic_codec.bundle import Bundle, Recording
 
 SHARES = (0.25, 0.5, 0.75)
 """Code rates: which part of a level's bytes the error-free codec gets, the rest being redundancy."""
+WHOLE_LEVELS = (TailBiting.name, Repetition.name)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Rival:
 def rivals(bundle: Bundle, names: tuple[str, ...]) -> list[Rival]:
     """All codes of all rates at each level's size, but those that would carry less than the shortest level.
 
-    The convolutional code carries whole levels only: its rate 3/4 needs another puncturing pattern.
+    The LDPC code alone carries prefixes between two levels: at the rate of 3/4 the convolutional one needs another puncturing
+    pattern, and a word that is sent again in part is two codes.
     """
     levels = [level.payload_bytes for level in bundle.manifest.levels]
     return [
@@ -44,7 +46,7 @@ def rivals(bundle: Bundle, names: tuple[str, ...]) -> list[Rival]:
         for size in levels
         for name in names
         for share in SHARES
-        if share * size >= levels[0] and (name != "convolutional-k7" or share * size in levels)
+        if share * size >= levels[0] and (name not in WHOLE_LEVELS or share * size in levels)
     ]
 
 

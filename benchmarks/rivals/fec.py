@@ -62,7 +62,7 @@ def residual_ber(code, condition: Condition, seed: int) -> np.ndarray | None:
 
     A class that was hardly seen counts as undecoded.
     """
-    if condition.channel == "bsc" and frame_error(code.info_bits, code.coded_bits, condition.ber) > HOPELESS:
+    if code.decodes_words and condition.channel == "bsc" and frame_error(code.info_bits, code.coded_bits, condition.ber) > HOPELESS:
         return None
     info = np.random.default_rng([seed, CALIBRATION_SEED]).integers(0, 2, (WORDS, code.info_bits), dtype=np.uint8)
     flips, erased = condition.draw(WORDS, code.coded_bits, code.coded_bits, seed + CALIBRATION_SEED, 0)

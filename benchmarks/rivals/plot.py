@@ -15,7 +15,7 @@ from benchmarks.rivals.store import Row  # noqa: E402
 from benchmarks.rivals.tables import NAMES  # noqa: E402
 from codec_training.plots import LEFT_END, ber_axis  # noqa: E402
 
-STYLES = {"ldpc-5g": "-", "convolutional-k7": "--", GENIE: "-.", BOUND: ":"}
+STYLES = {"ldpc-5g": "-", "convolutional-k7": "--", "repetition": (0, (5, 1)), GENIE: "-.", BOUND: ":"}
 
 
 def plot_codes(rows: list[Row], path: Path) -> None:
@@ -54,7 +54,7 @@ def draw_size(axes: plt.Axes, rows: list[Row]) -> None:
         own = family not in NAMES
         axes.plot(
             [max(row["ber"], LEFT_END) for row in points], [row["accuracy_percent"] for row in points],
-            STYLES.get(family, "-"), color="black" if own else None, linewidth=2.4 if own else 1.2, marker="o", markersize=3,
+            linestyle=STYLES.get(family, "-"), color="black" if own else None, linewidth=2.4 if own else 1.2, marker="o", markersize=3,
             label=f"ours, {variant}" if own else f"{NAMES[family]}, {variant}",
         )  # fmt: skip
     ber_axis(axes, sorted({row["ber"] for row in rows}))

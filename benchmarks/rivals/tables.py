@@ -8,7 +8,7 @@ from benchmarks.rivals.codes import CODES
 from benchmarks.rivals.store import Row
 from semantic_codec.report import NOT_MEASURED
 
-NAMES = {"ldpc-5g": "LDPC", "convolutional-k7": "K=7", GENIE: "genie", BOUND: "ideal code"}
+NAMES = {"ldpc-5g": "LDPC", "convolutional-k7": "K=7", "repetition": "repetition", GENIE: "genie", BOUND: "ideal code"}
 PICTURES = {"jpeg": "JPEG", "webp": "WebP", "raw": "raw image"}
 
 

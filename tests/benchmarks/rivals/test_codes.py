@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.rivals.channels import Condition
-from benchmarks.rivals.codes import CLASSES, Ldpc5g, TailBiting, frame_error, invert
+from benchmarks.rivals.codes import CLASSES, Ldpc5g, Repetition, TailBiting, frame_error, invert
 from benchmarks.rivals.fec import DECIDED, MEANS, SYSTEMATIC, receive, residual_ber
 from semantic_codec.errors import ConfigError
 
@@ -125,6 +125,27 @@ def test_belief_propagation_tells_more_than_the_systematic_bits():
     wrong = ((means.soft[lost] > 0) != info[lost]).mean()
     guessed = ((received.readings[SYSTEMATIC].soft[lost] > 0) != info[lost]).mean()
     assert wrong < guessed
+
+
+def test_a_repeated_bit_is_as_likely_as_all_its_arrivals_say():
+    code, ber = Repetition(4, 8), 0.1
+    info = np.array([[1, 1, 0, 0]], np.uint8)
+    assert code.encode(info).tolist() == [[1, 1, 0, 0, 1, 1, 0, 0]]
+    flips, erased = np.zeros((1, 8), bool), np.zeros((1, 8), bool)
+    flips[0, [1, 6, 7]] = erased[0, [3, 5, 7]] = True
+    decoded = code.decode(code.encode(info) ^ flips, erased, ber)
+    agreed = 2 * (1 - ber) ** 2 / ((1 - ber) ** 2 + ber**2) - 1
+    assert decoded.means[0] == pytest.approx([agreed, -0.8, 0, 0], abs=1e-6)
+
+
+def test_repetition_is_read_where_no_code_carries_a_word():
+    """Two arrivals at a BER of 0.2: 1 where both say so, nothing where they differ."""
+    code, condition = Repetition(256, 512), Condition("bsc", 0.2)
+    assert residual_ber(code, condition, 0) is not None and residual_ber(TailBiting(256, 512), condition, 0) is None
+    info, received = sent_through(code, condition, 4)
+    means = received.readings[MEANS].soft
+    assert np.isclose(means, 0).mean() == pytest.approx(2 * 0.2 * 0.8, abs=0.01)
+    assert ((means > 0.5) != info)[np.abs(means) > 0.5].mean() == pytest.approx(0.04 / 0.68, abs=0.01)
 
 
 def test_words_are_read_as_their_trust_has_it():

@@ -136,9 +136,10 @@ def test_bits_behind_a_level_s_last_symbol_are_not_answered(contest, monkeypatch
 
 
 def test_no_rival_carries_less_than_the_shortest_level():
-    found = rivals(find_bundle("digits"), ("ldpc-5g", "convolutional-k7"))
+    found = rivals(find_bundle("digits"), ("ldpc-5g", "convolutional-k7", "repetition"))
     assert min(rival.info_bytes for rival in found) == 2 and {rival.coded_bytes for rival in found} == {4, 8}
-    assert Rival("ldpc-5g", 6, 8) in found and Rival("convolutional-k7", 6, 8) not in found
+    assert Rival("ldpc-5g", 6, 8) in found and Rival("repetition", 4, 8) in found
+    assert not {Rival("convolutional-k7", 6, 8), Rival("repetition", 6, 8)} & set(found)
 
 
 @pytest.fixture(scope="module")
