@@ -8,6 +8,9 @@ from .encoder import Encoder
 from .frame import ANSWERED, BUSY, SEQUENCES, OpenWire
 from .transports import UdpTransport, split_address
 
+_next = {}
+"""By device the next image's number. All codecs of a device share it: the edge tells repeats by device and number."""
+
 
 class Answer:
     """What the edge saw in one image. confidence: 0 to 1. advice: the level to use next, or None."""
@@ -24,9 +27,10 @@ class Device:
     """Encodes and sends, one image at a time.
 
     codec: a :class:`Bundle` or the folder of one. transport: a transport object, or "udp" with `address`. device: 0 to
-    65535. feedback: the edge's HTTP address, for ground truth. first_sequence: by default random, so that a device that
-    starts again hardly ever repeats recent numbers: many boards' clocks begin anew with them. key and sequences: keyed mode, with the device's key (64 hexadecimal digits)
-    and the file that keeps its sequences.
+    65535. feedback: the edge's HTTP address, for ground truth. first_sequence: the next image's number in open mode, for
+    all codecs of this device; by default random at the device's first codec, so that a device that starts again hardly
+    ever repeats recent numbers: many boards' clocks begin anew with them. key and sequences: keyed mode, with the
+    device's key (64 hexadecimal digits) and the file that keeps its sequences.
 
     Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
     """
@@ -49,7 +53,8 @@ class Device:
         self.transport = transport
         self._feedback = feedback
         self._wire = _wire(key, sequences, device)
-        self._sequence = (_random() if first_sequence is None else first_sequence) % SEQUENCES
+        if first_sequence is not None or device not in _next:
+            _next[device] = (_random() if first_sequence is None else first_sequence) % SEQUENCES
 
     def __enter__(self):
         return self
@@ -64,8 +69,8 @@ class Device:
         refusal, :class:`Unavailable`, or :class:`DeadlineExceeded` when no reply came.
         """
         level, payload = self._payload(content, level)
-        sequence = self._sequence
-        self._sequence = (sequence + 1) % SEQUENCES
+        sequence = _next[self.number]
+        _next[self.number] = (sequence + 1) % SEQUENCES
         sent = []
 
         def next_frame():

@@ -165,6 +165,33 @@ def test_refusals_are_named(desk, status, reason, expected):
     assert desk.run([[None, None]], [[reply(4094, reason, status=status)]])[1].startswith(expected)
 
 
+def test_codecs_of_one_device_share_its_numbers(interpreter, board):
+    """The edge would take an image for the repeat of another codec's, and answer with that one's class."""
+    script = """
+from weaklink import Bundle, Device, StreamTransport
+from weaklink.errors import DeadlineExceeded
+class Silence:
+    def write(self, data):
+        return len(data)
+    def read(self, size):
+        return None
+def device(**settings):
+    return Device(bundle, StreamTransport(Silence(), timeout_s=0.001, retries=0), **settings)
+bundle = Bundle("digits")
+def send(*devices):
+    for each in devices:
+        try:
+            each.infer(bytes(8))
+        except DeadlineExceeded as problem:
+            print(problem.problem.split()[4])
+first, second = device(device=7), device(device=7)
+send(first, second, device(device=8, first_sequence=9), first, device(device=7))
+send(device(device=7, first_sequence=4095), first)
+"""
+    start, *later = map(int, interpreter.run(board, script))
+    assert later == [(start + 1) % 4096, 9, (start + 2) % 4096, (start + 3) % 4096, 4095, 0]
+
+
 def test_what_is_neither_image_nor_bitstream_is_refused(desk):
     printed = desk.run([["0011", 1], ["00" * 9, None], ["00" * 9, 7]], [])
     assert [line.split()[0] for line in printed[:3]] == ["InvalidRequest"] * 3
