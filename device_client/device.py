@@ -39,10 +39,10 @@ class Sample:
 class Device:
     """Encodes and sends, one image at a time (:meth:`infer`) or many under way at once (:meth:`stream`).
 
-    codec: a bundle or the name of one. transport: a :class:`Transport`, or "udp", "serial" or "grpc" with `address`
-    and the transport's own settings; `key` and `sequences` among them are those of keyed mode. device: 0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence:
-    the first image's number; by default numbers follow the clock where they come round, so that a device that starts again
-    does not repeat recent ones.
+    codec: a bundle or the name of one. transport: a :class:`Transport` with settings of its own, or "udp", "serial" or
+    "grpc" with `address` and the transport's settings; `key` and `sequences` among them are those of keyed mode. device:
+    0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence: the first image's number; by default
+    numbers follow the clock where they come round, so that a device that starts again does not repeat recent ones.
 
     >>> with Device("cifar10", "udp", "192.168.1.10:50052", retries=3) as camera:  # doctest: +SKIP
     ...     camera.infer(image, level=1)
@@ -68,6 +68,13 @@ class Device:
                     f"there is no address for {transport}", allowed="HOST:PORT", fix="pass address, or a transport object"
                 )
             transport = create_transport(transport, address, **settings)
+        elif given := settings if address is None else {"address": address, **settings}:
+            fix = f"{type(transport).__name__}({', '.join(f'{name}=...' for name in given)})"
+            raise InvalidRequest(
+                f"{', '.join(given)} given beside a transport object",
+                allowed="beside the name of a transport: the object has its own",
+                fix=f"make the transport with them: {fix}",
+            )
         self.transport = transport
         self._numbers = _numbers(device, first_sequence, 1 << transport.sequence_bits)
         self._feedback_address, self._feedback = feedback, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from itertools import islice
 
 import pytest
@@ -12,6 +13,7 @@ from device_client.device import Device
 from device_client.transports import create_transport
 from edge_server.devices import DeviceState
 from edge_server.settings import Settings
+from semantic_codec.errors import InvalidRequest
 
 NUMBER = 4711
 
@@ -64,3 +66,18 @@ def test_devices_of_one_number_share_the_clock(tiny, clock):
 
 def test_a_first_number_of_the_users(tiny, clock):
     assert sent(tiny, 3, first_sequence=4094) == [4094, 4095, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "named"),
+    [
+        ((), {"key": "ab" * 32, "sequences": "sequences"}, "key, sequences given"),
+        ((), {"timeout": 3}, "timeout given"),
+        (("127.0.0.1:9",), {"retries": 3}, "address, retries given"),
+    ],
+)
+def test_a_transport_s_settings_beside_the_object_are_refused(tiny, arguments, settings, named):
+    """Dropped without a word, a key would leave the images in the clear."""
+    with closing(create_transport("udp", "127.0.0.1:9")) as transport:
+        with pytest.raises(InvalidRequest, match=f"{named} beside a transport object.*UdpTransport"):
+            Device(tiny, transport, *arguments, **settings)

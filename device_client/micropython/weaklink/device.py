@@ -26,11 +26,12 @@ class Answer:
 class Device:
     """Encodes and sends, one image at a time.
 
-    codec: a :class:`Bundle` or the folder of one. transport: a transport object, or "udp" with `address`. device: 0 to
-    65535. feedback: the edge's HTTP address, for ground truth. first_sequence: the next image's number in open mode, for
-    all codecs of this device; by default random at the device's first codec, so that a device that starts again hardly
-    ever repeats recent numbers: many boards' clocks begin anew with them. key and sequences: keyed mode, with the
-    device's key (64 hexadecimal digits) and the file that keeps its sequences.
+    codec: a :class:`Bundle` or the folder of one. transport: a transport object with settings of its own, or "udp" with
+    `address` and the settings of :class:`UdpTransport`. device: 0 to 65535. feedback: the edge's HTTP address, for ground
+    truth. first_sequence: the next image's number in open mode, for all codecs of this device; by default random at the
+    device's first codec, so that a device that starts again hardly ever repeats recent numbers: many boards' clocks begin
+    anew with them. key and sequences: keyed mode, with the device's key (64 hexadecimal digits) and the file that keeps
+    its sequences.
 
     Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
     """
@@ -50,6 +51,13 @@ class Device:
                     "pass StreamTransport(uart) for a serial line",
                 )
             transport = UdpTransport(address, **settings)
+        elif address is not None or settings:
+            given = sorted(settings) if address is None else ["address"] + sorted(settings)
+            raise errors.InvalidRequest(
+                "%s given beside a transport object" % ", ".join(given),
+                'beside "udp": the object has its own',
+                "make the transport with them: StreamTransport(uart, timeout_s=2)",
+            )
         self.transport = transport
         self._feedback = feedback
         self._wire = _wire(key, sequences, device)

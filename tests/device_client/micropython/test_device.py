@@ -220,6 +220,22 @@ with Device("tiny", "udp", "{edge["udp"]}", device=701, feedback="{edge["http"]}
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [("timeout_s=9, retries=0", "retries, timeout_s"), ("kye='00'", "kye"), ("address='192.0.2.1:50052'", "address")],
+)
+def test_a_transport_s_settings_beside_the_object_are_refused(interpreter, board, given, named):
+    script = f"""
+from weaklink import Device, StreamTransport
+from weaklink.errors import InvalidRequest
+try:
+    Device("digits", StreamTransport(None), device=7, {given})
+except InvalidRequest as problem:
+    print(problem.problem)
+"""
+    assert interpreter.run(board, script) == [f"{named} given beside a transport object"]
+
+
 def test_udp_is_refused_where_there_are_no_sockets(interpreter, board):
     if interpreter.sockets:
         pytest.skip("this interpreter has sockets")
