@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from device_client.transports import Transport, create_transport
 from semantic_codec.bundle import Bundle, Level, find_bundle
 from semantic_codec.errors import InvalidRequest
 from semantic_codec.header import SEQUENCES
+
+if TYPE_CHECKING:  # loads gRPC, which raw frames do without
+    from device_client.credentials import Credentials
 
 LARGEST_DEVICE = 0xFFFF
 SEQUENCES_PER_S = 128
@@ -41,8 +45,9 @@ class Device:
 
     codec: a bundle or the name of one. transport: a :class:`Transport` with settings of its own, or "udp", "serial" or
     "grpc" with `address` and the transport's settings; `key` and `sequences` among them are those of keyed mode. device:
-    0 to 65535. feedback: the edge's gRPC address, for ground truth. first_sequence: the first image's number; by default
-    numbers follow the clock where they come round, so that a device that starts again does not repeat recent ones.
+    0 to 65535. feedback: the edge's gRPC address, for ground truth; feedback_credentials: token and TLS there, by default
+    those of a gRPC transport. first_sequence: the first image's number; by default numbers follow the clock where they
+    come round, so that a device that starts again does not repeat recent ones.
 
     >>> with Device("cifar10", "udp", "192.168.1.10:50052", retries=3) as camera:  # doctest: +SKIP
     ...     camera.infer(image, level=1)
@@ -56,6 +61,7 @@ class Device:
         *,
         device: int = 1,
         feedback: str | None = None,
+        feedback_credentials: Credentials | None = None,
         first_sequence: int | None = None,
         **settings,
     ):
@@ -77,7 +83,7 @@ class Device:
             )
         self.transport = transport
         self._numbers = _numbers(device, first_sequence, 1 << transport.sequence_bits)
-        self._feedback_address, self._feedback = feedback, None
+        self._feedback_address, self._feedback_credentials, self._feedback = feedback, feedback_credentials, None
 
     def __enter__(self) -> Device:
         return self
@@ -143,7 +149,7 @@ class Device:
             from device_client.credentials import Credentials
             from device_client.feedback import Feedback
 
-            credentials = getattr(self.transport, "credentials", Credentials())
+            credentials = self._feedback_credentials or getattr(self.transport, "credentials", Credentials())
             self._feedback = Feedback(address, credentials=credentials)
         return self._feedback.report(
             self.number, answer.sequence, true_class, codec=self.bundle.manifest.name, task=task

@@ -102,6 +102,16 @@ def test_the_link_emulator_passes_the_token_on(tiny: Bundle, folder: Path, askin
         device.infer(images[0])
 
 
+def test_ground_truth_of_raw_frames_goes_with_a_token(tiny: Bundle, folder: Path, asking: dict, images: np.ndarray):
+    def feedback(**shown) -> bool:
+        with Device(tiny, "udp", asking["udp"], device=7, timeout_s=20, feedback=asking["grpc"], **shown) as device:
+            return device.feedback(device.infer(images[0]), 0)
+
+    assert feedback(feedback_credentials=Credentials(read_token(folder / "7.token")))
+    with pytest.raises(Unauthenticated):
+        feedback()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

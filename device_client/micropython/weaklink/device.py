@@ -28,16 +28,16 @@ class Device:
 
     codec: a :class:`Bundle` or the folder of one. transport: a transport object with settings of its own, or "udp" with
     `address` and the settings of :class:`UdpTransport`. device: 0 to 65535. feedback: the edge's HTTP address, for ground
-    truth. first_sequence: the next image's number in open mode, for all codecs of this device; by default random at the
-    device's first codec, so that a device that starts again hardly ever repeats recent numbers: many boards' clocks begin
-    anew with them. key and sequences: keyed mode, with the device's key (64 hexadecimal digits) and the file that keeps
-    its sequences.
+    truth; token: the device's, where the edge asks for one. first_sequence: the next image's number in open mode, for all
+    codecs of this device; by default random at the device's first codec, so that a device that starts again hardly ever
+    repeats recent numbers: many boards' clocks begin anew with them. key and sequences: keyed mode, with the device's key
+    (64 hexadecimal digits) and the file that keeps its sequences.
 
     Device("/cifar10", StreamTransport(uart), device=7).infer(image, level=1).label
     """
 
-    def __init__(self, codec, transport, address=None, *, device=1, feedback=None, first_sequence=None, key=None,
-                 sequences=None, **settings):  # fmt: skip
+    def __init__(self, codec, transport, address=None, *, device=1, feedback=None, token=None, first_sequence=None,
+                 key=None, sequences=None, **settings):  # fmt: skip
         self.bundle = Bundle(codec) if isinstance(codec, str) else codec
         if not 0 <= device <= 0xFFFF:
             raise errors.InvalidRequest("the device number is %r" % device, "0 to 65535", "number devices in 16 bits")
@@ -59,7 +59,7 @@ class Device:
                 "make the transport with them: StreamTransport(uart, timeout_s=2)",
             )
         self.transport = transport
-        self._feedback = feedback
+        self._feedback, self._token = feedback, token
         self._wire = _wire(key, sequences, device)
         if first_sequence is not None or device not in _next:
             _next[device] = (_random() if first_sequence is None else first_sequence) % SEQUENCES
@@ -121,7 +121,8 @@ class Device:
             )
         from .feedback import report
 
-        return report(split_address(self._feedback), self.number, answer.sequence, true_class, self.bundle.name, task)
+        address, name = split_address(self._feedback), self.bundle.name
+        return report(address, self.number, answer.sequence, true_class, name, task, self._token)
 
     def close(self):
         self.transport.close()
