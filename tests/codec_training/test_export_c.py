@@ -115,6 +115,28 @@ def test_the_example_of_the_documentation_compiles(example, tmp_path):
     subprocess.run(["gcc", "-std=c99", *WARNINGS, INCLUDE, "-c", "example.c"], cwd=tmp_path, check=True)
 
 
+def test_the_example_counts_on_beyond_the_last_number(example, tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc, which is not on PATH")
+    main = """
+int main(void)
+{
+    wl_reply reply;
+    uint8_t noise[WL_REPLY_BYTES] = {0};
+    if (start() != WL_OK || make_frame(7, 0) != WL_OK) return 1;
+    for (unsigned place = 0; place < sizeof frame; place++) first[place] = frame[place];
+    if (make_frame(7, 4096) != WL_OK || read_reply(noise, 7, 4096, &reply) != WL_ERROR_DAMAGED) return 2;
+    for (unsigned place = 0; place < sizeof frame; place++)
+        if (frame[place] != first[place]) return 3;
+    return make_frame(7, 70001) == WL_OK ? 0 : 4;
+}
+"""
+    (tmp_path / "example.c").write_text(f"{example}\nstatic uint8_t first[sizeof frame];\n{main}")
+    sources = [*map(str, sorted((export_c.LIBRARY / "src").glob("*.c"))), "weaklink_digits.c", "example.c"]
+    subprocess.run(["gcc", "-std=c99", *WARNINGS, INCLUDE, *sources, "-o", "example"], cwd=tmp_path, check=True)
+    subprocess.run([str(tmp_path / "example")], check=True)
+
+
 @pytest.mark.parametrize(("c", "cpp"), [("gcc", "g++"), ("clang", "clang++")])
 def test_cpp_links_with_every_name_of_the_headers(example, tmp_path, c, cpp):
     for tool in (c, cpp):

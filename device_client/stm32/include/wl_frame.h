@@ -15,6 +15,9 @@ extern "C" {
 /* Bytes that a header adds to its payload, in open and in keyed mode. */
 enum { WL_OPEN_BYTES = 18, WL_KEYED_BYTES = 28, WL_HASH_BYTES = 32, WL_MOST_PAYLOAD_BYTES = 4096 };
 
+/* Numbers of images in open mode, which come round; keyed mode's are in wl_sequence.h. */
+enum { WL_OPEN_SEQUENCES = 1 << 12 };
+
 typedef struct {
     uint8_t codec;     /* 6 bits */
     uint8_t level;     /* 4 bits: which prefix of the symbols the payload is */
