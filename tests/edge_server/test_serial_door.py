@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edge_server import serial_door
 from semantic_codec.bundle import Bundle
@@ -14,6 +22,7 @@ from semantic_codec.keyed import DeviceKey
 from semantic_codec.keyed_reply import KEYED_REPLY_BYTES, read_keyed_reply
 from semantic_codec.reply import REPLY_BYTES, ReplyStatus, read_reply
 from semantic_codec.serial_framing import SYNC, add_sync
+from tests.conftest import ROOT
 from tests.edge_server.conftest import running, sample
 from tests.edge_server.test_gateway import counted, flipped, frame
 from tests.edge_server.test_keyed_frames import keyed
@@ -123,3 +132,27 @@ async def test_too_many_lines_are_turned_away(bundle_root: Path, bundle: Bundle)
 async def test_without_its_port_nothing_listens(bundle_root: Path):
     async with running(bundle_root) as (server, at):
         assert at["serial"] is None and server._serial._server is None
+
+
+def test_the_guide_s_line_comes_back_after_a_restart_of_the_edge():
+    if shutil.which("socat") is None:
+        pytest.skip("needs socat, which is not on PATH")
+    command = re.search(r"^    (.*socat /dev/ttyUSB0.*)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)[1]
+    port, end = pty.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        command = command.replace("/dev/ttyUSB0", os.ttyname(end)).replace("50053", str(listener.getsockname()[1]))
+        joined = subprocess.Popen(["sh", "-c", command], start_new_session=True)
+        try:
+            for _ in range(2):
+                with listener.accept()[0] as connection:
+                    connection.settimeout(10)
+                    connection.sendall(b"reply")
+                    assert os.read(port, 5) == b"reply"
+                    os.write(port, b"frame")
+                    assert connection.recv(5) == b"frame"
+        finally:
+            os.killpg(joined.pid, signal.SIGTERM)
+            joined.wait(10)
+            os.close(port)
+            os.close(end)
