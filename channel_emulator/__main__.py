@@ -25,7 +25,7 @@ from semantic_codec.open_files import raise_open_files
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="weaklink emulate",
-        description="Run the lossy link: UDP and gRPC proxies that flip, lose and delay what passes through them, "
+        description="Run the lossy link: UDP, serial and gRPC proxies that flip, lose and delay what passes through them, "
         "and the HTTP API that controls them. Prints one line of JSON on standard output once it listens.",
         epilog="Then create links with 'weaklink link create', or start with --config.",
     )
