@@ -1,4 +1,4 @@
-"""``weaklink keys init``: both halves of every secret, made once."""
+"""``weaklink keys``: both halves of every secret, made once, and struck for good."""
 
 from __future__ import annotations
 
@@ -59,13 +59,79 @@ def test_a_keys_file_without_a_newline_at_its_end_is_added_to(tmp_path: Path, ta
     assert set(read_keys(keys)) == {7, 8}
 
 
-def test_a_call_that_was_cut_short_is_finished_by_the_next(tmp_path: Path):
-    main(["init", str(tmp_path)])
-    (tmp_path / "edge/keys.toml").unlink()
-    (tmp_path / "edge/tokens.toml").unlink()
+@pytest.mark.parametrize("writes", range(12))
+def test_a_call_that_was_cut_short_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int):
+    """Wherever it was cut: an owner's file and what the edge knows of it belong together afterwards."""
+    left = iter(range(writes))
+
+    def cut(change):
+        def changed(*arguments):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return change(*arguments)
+
+        return changed
+
+    with monkeypatch.context() as cutting, pytest.raises(KeyboardInterrupt):
+        cutting.setattr(Path, "rename", cut(Path.rename))
+        cutting.setattr("edge_server.keys_command.os.replace", cut(os.replace))
+        cutting.setattr("edge_server.keys_command.os.fsync", cut(os.fsync))
+        main(["init", str(tmp_path)])
     assert main(["init", str(tmp_path)]) == 0
     assert read_keys(tmp_path / "edge/keys.toml") == {1: read_key(tmp_path / "devices/1.key")}
-    assert read_tokens(tmp_path / "edge/tokens.toml").caller(read_token(tmp_path / "devices/1.token"))
+    tokens = read_tokens(tmp_path / "edge/tokens.toml")
+    for name in ("devices/1", "metrics/metrics", "admin/admin"):
+        assert tokens.caller((tmp_path / f"{name}.token").read_text().strip())
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_who_was_struck_by_hand_stays_so(tmp_path: Path, capsys: pytest.CaptureFixture):
+    main(["init", str(tmp_path), "--devices", "1,2"])
+    stolen = (tmp_path / "devices/2.key").read_text()
+    keys, tokens = tmp_path / "edge/keys.toml", tmp_path / "edge/tokens.toml"
+    keys.write_text(keys.read_text().splitlines(keepends=True)[0])
+    tokens.write_text("".join(line for line in tokens.read_text().splitlines(True) if line[:2] not in ('"2', '"a')))
+    before = (keys.read_text(), tokens.read_text().split())
+    capsys.readouterr()
+    assert main(["init", str(tmp_path), "--devices", "1,2"]) == 0
+    assert (keys.read_text(), tokens.read_text().split()) == before
+    said = capsys.readouterr()
+    struck = [f"{tmp_path / name}: the edge does not know it" for name in ("devices/2.key", "devices/2.token", "admin/admin.token")]
+    assert not said.out and [line.split(", so")[0] for line in said.err.splitlines()[:-1]] == struck
+    for path in (tmp_path / "devices").glob("2.*"):
+        path.unlink()
+    assert main(["init", str(tmp_path), "--devices", "2"]) == 0
+    assert read_keys(keys)[2] == read_key(tmp_path / "devices/2.key") and (tmp_path / "devices/2.key").read_text() != stolen
+
+
+def test_a_struck_device_gets_another_key(tmp_path: Path, capsys: pytest.CaptureFixture):
+    main(["init", str(tmp_path), "--devices", "1,2,3"])
+    (tmp_path / "devices/2.key.sequence").write_text("512\n")
+    keys, tokens = tmp_path / "edge/keys.toml", tmp_path / "edge/tokens.toml"
+    keys.write_text(f"# spare\n{keys.read_text()}".replace("\n2 =", '\n "02" ='))
+    stolen, token = read_key(tmp_path / "devices/2.key"), read_token(tmp_path / "devices/2.token")
+    capsys.readouterr()
+    assert main(["strike", str(tmp_path), "--devices", "2-3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert set(read_keys(keys)) == {1} and keys.read_text().startswith("# spare")
+    assert read_tokens(tokens).caller(token) is None and read_tokens(tokens).caller(read_token(tmp_path / "devices/1.token"))
+    assert {path.name for path in (tmp_path / "devices").iterdir()} == {"1.key", "1.token", "2.key.sequence"}
+    assert main(["init", str(tmp_path), "--devices", "1,2"]) == 0
+    assert read_keys(keys)[2] == read_key(tmp_path / "devices/2.key") != stolen
+    assert read_tokens(tokens).caller(token) is None
+
+
+def test_what_cannot_be_struck_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
+    main(["init", str(tmp_path), "--devices", "1,2"])
+    keys = tmp_path / "edge/keys.toml"
+    before = {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert main(["strike", str(tmp_path), "--devices", "2,7"]) == 2
+    assert "device 7 has neither key nor token" in capsys.readouterr().err
+    assert {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    keys.write_text(escaped := keys.read_text().replace("2 =", '"\\u0032" ='))
+    assert main(["strike", str(tmp_path), "--devices", "2"]) == 2
+    assert "by hand" in capsys.readouterr().err and keys.read_text() == escaped
+    assert main(["strike", str(tmp_path / "nowhere"), "--devices", "2"]) == 2
 
 
 def test_owner_group_and_mode_of_the_edges_files_stay(tmp_path: Path):
