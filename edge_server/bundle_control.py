@@ -67,10 +67,10 @@ class BundleControl:
         """Every version of every codec that serves or has a folder, by name and version."""
         reasons = {refusal.path: refusal.reason for refusal in (*self._repository.twins, *self._repository.refused)}
         serves = {(codec.name, codec.version) for codec in self._repository.codecs}
-        folders = await asyncio.to_thread(lambda: [each for root in self._roots for each in version_folders(root)])
+        folders, _ = await asyncio.to_thread(version_folders, self._roots)
         known = serves | {(folder.parent.name, int(folder.name)) for folder in folders}
         return [
-            BundleState(name, version, (name, version) in serves, reasons.get(f"{name}/{version}", ""))
+            BundleState(name, version, (name, version) in serves, reasons.get(f"{name}/{version}", reasons.get(name, "")))
             for name, version in sorted(known)
         ]
 
@@ -105,10 +105,11 @@ class BundleControl:
                 raise BundleError(f"{twin.path}: {twin.reason}", allowed="bundles that can serve", fix="load another codec")
 
     def _scan(self, before: Catalogue, name: str) -> Catalogue:
-        if name and not any(version_folders(root, name) for root in self._roots):
+        found, unread = version_folders(self._roots, name)
+        if name and not found and name not in (folder.name for folder in unread):
             raise NotFound(
                 f"codec {name!r} has no bundle",
-                allowed=", ".join(sorted({folder.parent.name for root in self._roots for folder in version_folders(root)})),
+                allowed=", ".join(sorted({folder.parent.name for folder in version_folders(self._roots)[0]})),
                 fix="name one of these, or export a bundle there",
             )
         prepared: list[tuple[str, int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from semantic_codec.errors import BundleError, ConfigError, NotFound, WeaklinkEr
 TOLERANCE = 1.0  # points of accuracy that a shorter level may cost and still be advised
 DEFAULT = "default"
 """File beside a codec's version folders that holds the number of its default version; without it, that is the newest."""
+_OF_THE_VOLUME = "lost+found"
+"""At the root of a file system, and for nobody to enter: no codec's folder."""
 _revisions = count(1)
 
 
@@ -166,44 +169,55 @@ def load_repository(roots: Sequence[Path], prepare: Prepare) -> Repository:
 
 def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue(), only: str = "") -> Catalogue:
     """What serves next, where ``earlier`` serves now: a bundle that did not change stays as it is, one that cannot be
-    loaded is refused and its earlier self stays, one whose folder is gone goes. ConfigError if nothing would serve.
+    loaded is refused and its earlier self stays, as does what is in a folder that cannot be read; one whose folder is gone
+    goes. ConfigError if nothing would serve.
 
     ``only`` is the one codec to look at; the others stay.
     """
     before = {(codec.name, codec.version): codec for codec in earlier.codecs}
-    kept = [codec for codec in earlier.codecs if only and codec.name != only]
+    folders, unread = version_folders(roots, only)
+    kept = [
+        codec
+        for codec in earlier.codecs
+        if (only and codec.name != only) or not unread.keys().isdisjoint(codec.bundle.folder.parents)
+    ]
+    kept_names = {codec.name for codec in kept}
     codecs = {(codec.name, codec.version): codec for codec in kept}
     # Who serves under a codec_id keeps it: whoever comes with the same one is refused, wherever its name stands.
-    names = {codec.manifest.codec_id: codec.name for codec in earlier.codecs if codec in kept or codec.bundle.folder.is_dir()}
+    names = {codec.manifest.codec_id: codec.name for codec in earlier.codecs if codec in kept or codec.bundle.folder in folders}
     refused, twins = (
         [refusal for refusal in refusals if only and refusal.path.split("/")[0] != only]
         for refusals in (earlier.refused, earlier.twins)
     )
-    refused += [Refusal(str(root), "there is no such folder") for root in roots if not only and not root.is_dir()]
     for root in roots:
-        for folder in version_folders(root, only):
-            path = f"{folder.parent.name}/{folder.name}"
-            old = before.get((folder.parent.name, int(folder.name)))
-            try:
-                bundle = load_bundle(folder)
-                if bundle.manifest.twin_of:
-                    reason = f"it is a twin of {bundle.manifest.twin_of}, made to be compared with and not to serve"
-                    twins.append(Refusal(path, reason))
-                    continue
-                codec = old if old and old.manifest.raw == bundle.manifest.raw else ServedCodec(bundle)
-                _check_place(codec, path, codecs, names)
-                if codec is not old:
-                    prepare(bundle, codec.revision)
-            except ConfigError:
-                raise  # the runtime's fault, not the bundle's
-            except Exception as error:  # also what no check foresaw: the others serve
-                foreseen = isinstance(error, WeaklinkError | OSError)
-                refused.append(Refusal(path, str(error) if foreseen else repr(error)))
-                if old is None or (old.name, old.version) in codecs:
-                    continue
-                codec = old
-            codecs[codec.name, codec.version] = codec
-            names[codec.manifest.codec_id] = codec.name
+        if not (only or root in unread or root.is_dir()):
+            refused.append(Refusal(str(root), "there is no such folder"))
+    for folder, reason in unread.items():
+        if folder not in roots or not only:
+            refused.append(Refusal(str(folder) if folder in roots else folder.name, f"cannot be read ({reason})"))
+    for folder in folders:
+        path = f"{folder.parent.name}/{folder.name}"
+        old = before.get((folder.parent.name, int(folder.name)))
+        try:
+            bundle = load_bundle(folder)
+            if bundle.manifest.twin_of:
+                reason = f"it is a twin of {bundle.manifest.twin_of}, made to be compared with and not to serve"
+                twins.append(Refusal(path, reason))
+                continue
+            codec = old if old and old.manifest.raw == bundle.manifest.raw else ServedCodec(bundle)
+            _check_place(codec, path, codecs, names)
+            if codec is not old:
+                prepare(bundle, codec.revision)
+        except ConfigError:
+            raise  # the runtime's fault, not the bundle's
+        except Exception as error:  # also what no check foresaw: the others serve
+            foreseen = isinstance(error, WeaklinkError | OSError)
+            refused.append(Refusal(path, str(error) if foreseen else repr(error)))
+            if old is None or (old.name, old.version) in codecs:
+                continue
+            codec = old
+        codecs[codec.name, codec.version] = codec
+        names[codec.manifest.codec_id] = codec.name
     if not codecs:
         reasons = "; ".join(f"{refusal.path}: {refusal.reason}" for refusal in refused + twins) or "no bundle found"
         raise ConfigError(
@@ -211,21 +225,42 @@ def scan(roots: Sequence[Path], prepare: Prepare, earlier: Catalogue = Catalogue
             allowed="folders that hold <name>/<version>/bundle.json",
             fix="change --bundles or WEAKLINK_BUNDLES, or export a bundle there",
         )
-    defaults = {name: version for name, version in earlier.defaults.items() if only and name != only}
-    for name in {name for name, _ in codecs} - defaults.keys():
-        if not only or name == only:
-            _read_default(name, roots, codecs, earlier, defaults, refused)
+    defaults = {name: version for name, version in earlier.defaults.items() if name in kept_names}
+    for name in {name for name, _ in codecs} - kept_names:
+        _read_default(name, roots, codecs, earlier, defaults, refused)
     return Catalogue(tuple(codecs.values()), tuple(refused), defaults, tuple(twins))
 
 
-def version_folders(root: Path, only: str = "") -> list[Path]:
-    """Also those without a manifest: an incomplete bundle must be seen as refused, not as absent."""
-    found = [
-        folder
-        for folder in root.glob("*/*")
-        if folder.is_dir() and is_version(folder.name) and only in ("", folder.parent.name)
-    ]
-    return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
+def version_folders(roots: Sequence[Path], only: str = "") -> tuple[list[Path], dict[Path, str]]:
+    """Of each root, by name and version; also those without a manifest: an incomplete bundle must be seen as refused, not
+    as absent. And which roots and codecs' folders cannot be read, with the reason."""
+    found: list[Path] = []
+    unread: dict[Path, str] = {}
+    for root in roots:
+        for codec in sorted(_folders(root, unread)):
+            if codec.name == only or (not only and codec.name != _OF_THE_VOLUME):
+                versions = [folder for folder in _folders(codec, unread) if is_version(folder.name)]
+                found += sorted(versions, key=lambda folder: int(folder.name))
+    return found, unread
+
+
+def _folders(folder: Path, unread: dict[Path, str]) -> list[Path]:
+    """Those in a folder, none where it is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if _is_folder(entry)]
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        unread[folder] = error.strerror
+    return []
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to where this user may not look: refused when it is read
+        return True
 
 
 def _read_default(

@@ -25,7 +25,7 @@ from semantic_codec.reply import Refusal, ReplyStatus, read_reply
 from tests.edge_server.conftest import grpc_stub, make_bundle, running, sample, until
 from tests.edge_server.test_gateway import PAYLOAD, frame, radio
 from tests.edge_server.test_life import process
-from tests.edge_server.test_repository import accept, break_hash, change
+from tests.edge_server.test_repository import accept, break_hash, change, sealed
 from weaklink.v1 import edge_pb2
 
 REQUEST = edge_pb2.InferRequest(bitstream=PAYLOAD, codec="toy")
@@ -55,6 +55,39 @@ def test_a_scan_keeps_what_did_not_change_and_what_cannot_be_replaced(tmp_path: 
     shutil.rmtree(tmp_path / "other")
     with pytest.raises(ConfigError, match="no bundle can serve"):
         scan([tmp_path], accept, second)
+
+
+@pytest.mark.parametrize("place", ["worse", "."])
+def test_what_is_in_a_folder_that_became_unreadable_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+    """With its default version, and its codec_id; what else changed is loaded."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    for version in (1, 2):
+        make_bundle(there, "worse", version, codec_id=9)
+    (there / "worse" / "default").write_text("1")
+    make_bundle(here)
+    first = load_repository([there, here], accept).catalogue()
+    make_bundle(here, version=2)
+    make_bundle(here, "thief", codec_id=9)
+    sealed(monkeypatch, there / place)
+    second = scan([there, here], accept, first)
+    assert versions(second) == [("toy", 1), ("toy", 2), ("worse", 1), ("worse", 2)] and second.defaults["worse"] == 1
+    refusals = {refusal.path: refusal.reason for refusal in second.refused}
+    named = "worse" if place == "worse" else str(there)
+    assert refusals.keys() == {named, "thief/1"} and refusals[named] == "cannot be read (Permission denied)"
+
+
+async def test_a_codec_whose_folder_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_bundle(tmp_path)
+    make_bundle(tmp_path, "worse", codec_id=9)
+    async with running(tmp_path) as (server, at), httpx.AsyncClient(base_url=f"http://{at['http']}") as client:
+        sealed(monkeypatch, tmp_path / "worse")
+        for loading in (server.bundles.reload(), server.bundles.load("worse")):
+            with pytest.raises(BundleError, match="worse was refused: cannot be read"):
+                await loading
+        (refused,) = (await client.get("/readyz")).json()["refused"]
+        assert refused == {"path": "worse", "reason": "cannot be read (Permission denied)"}
+        (state,) = [state for state in await server.bundles.states() if state.name == "worse"]
+        assert state.serves and "cannot be read" in state.reason
 
 
 def test_who_comes_with_the_codec_id_of_one_that_serves_is_refused(tmp_path: Path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -75,6 +77,48 @@ def test_a_root_that_is_not_there_is_told_and_the_others_serve(tmp_path: Path):
     repository = load_repository([tmp_path / "here", tmp_path / "typo"], accept)
     assert [codec.name for codec in repository.codecs] == ["toy"]
     assert [(refusal.path, refusal.reason) for refusal in repository.refused] == [(str(tmp_path / "typo"), "there is no such folder")]
+
+
+def sealed(patch: pytest.MonkeyPatch, *folders: Path, listed: bool = False) -> None:
+    """Folders of another owner: none that this user may enter, nor list unless ``listed``. Root is refused nothing."""
+    scandir, stat = os.scandir, Path.stat
+
+    def denied(path: Path) -> PermissionError:
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def guarded_scandir(path):
+        if path in folders and not listed:
+            raise denied(path)
+        return scandir(path)
+
+    def guarded_stat(path: Path, **options):
+        if not set(path.parents).isdisjoint(folders):
+            raise denied(path)
+        return stat(path, **options)
+
+    patch.setattr(os, "scandir", guarded_scandir)
+    patch.setattr(Path, "stat", guarded_stat)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_folder_that_cannot_be_read_is_refused_and_the_others_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool):
+    make_bundle(tmp_path)
+    worse = make_bundle(tmp_path, "worse", 3, codec_id=9).parent
+    sealed(monkeypatch, worse, listed=listed)
+    repository = load_repository([tmp_path], accept)
+    assert [codec.name for codec in repository.codecs] == ["toy"]
+    (refusal,) = repository.refused
+    assert refusal.path == ("worse/3" if listed else "worse") and "Permission denied" in refusal.reason
+    sealed(monkeypatch, tmp_path, listed=listed)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        load_repository([tmp_path], accept)
+
+
+def test_the_folder_for_what_a_file_system_found_is_no_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_bundle(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    sealed(monkeypatch, tmp_path / "lost+found")
+    assert not load_repository([tmp_path], accept).refused
 
 
 def test_a_folder_that_is_no_number_is_no_version(tmp_path: Path):
