@@ -67,9 +67,15 @@ class Metrics:
         self._active = Gauge("weaklink_active_devices", "Devices answered within --silent-s, twice at least", registry=registry)
         self.queue_limit = Gauge("weaklink_queue_limit", "Requests that may wait", registry=registry)
         self._keys = Gauge("weaklink_keys", "Devices that have a key", registry=registry)
+        self.labels["weaklink_reload_failed"] = ("file",)
+        self._reload_failed = Gauge(
+            "weaklink_reload_failed", "1 while the latest reload is one that failed: the earlier ones serve", ("file",), registry=registry
+        )
         self._stages = tuple(self.latency.labels(stage) for stage in STAGES)
         for labels in product(RELOADED, ("ok", "failed")):
             self._child(self.reloads, labels)
+        for file in RELOADED:
+            self._reload_failed.labels(file).set(0)
         self.expect(())
 
     def expect(self, codecs: Iterable[str]) -> None:
@@ -93,6 +99,11 @@ class Metrics:
 
     def count(self, metric: Counter, *labels: str, by: int = 1) -> None:
         self._child(metric, labels).inc(by)
+
+    def reloaded(self, file: str, outcome: str) -> None:
+        """``outcome`` is "ok" or "failed"."""
+        self.count(self.reloads, file, outcome)
+        self._reload_failed.labels(file).set(outcome == "failed")
 
     def totals(self, metric: Counter) -> dict[str, int]:
         """Counts so far by the label ``outcome``, summed over all others; of what happened at all."""

@@ -182,9 +182,7 @@ class EdgeServer:
         repository = await asyncio.to_thread(load_repository, roots, engine.add)
         for refusal in repository.refused:
             log.warning("bundle %s refused: %s", refusal.path, refusal.reason)
-        self.bundles = BundleControl(
-            roots, engine, repository, partial(self.metrics.count, self.metrics.reloads, "bundles")
-        )
+        self.bundles = BundleControl(roots, engine, repository, partial(self.metrics.reloaded, "bundles"))
         devices = DeviceTable(settings.device_limit, settings.remembered_answers, clock, settings.duplicate_s)
         self._observers = self._open_observers()
         inference = Inference(
@@ -363,7 +361,7 @@ class EdgeServer:
                 for file in self._watched:
                     outcome = file.reload()
                     if outcome is not None:
-                        self.metrics.count(self.metrics.reloads, file.name, outcome)
+                        self.metrics.reloaded(file.name, outcome)
                     if outcome == "ok" and isinstance(file, TokenFile):
                         self._grpc_door.admit_again()  # a struck token's streams would go on without end
                 await loop.run_in_executor(None, self._replay.flush_to_disk())

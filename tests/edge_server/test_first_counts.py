@@ -46,10 +46,16 @@ async def test_reloads_count_from_0(tmp_path: Path):
     async with running(tmp_path) as (server, at), http(at["http"]) as client:
         before = await scrape(client, "weaklink_reloads_total")
         assert before == {(file, outcome): 0 for file in RELOADED for outcome in ("ok", "failed")}
+        assert await scrape(client, "weaklink_reload_failed") == {(file,): 0 for file in RELOADED}
+        raw = (folder / "bundle.json").read_text()
         (folder / "bundle.json").write_text("{}")
         with pytest.raises(BundleError):
             await server.bundles.reload()
         assert await scrape(client, "weaklink_reloads_total") == before | {("bundles", "failed"): 1}
+        assert await scrape(client, "weaklink_reload_failed") == {(file,): file == "bundles" for file in RELOADED}
+        (folder / "bundle.json").write_text(raw)
+        await server.bundles.reload()
+        assert await scrape(client, "weaklink_reload_failed") == {(file,): 0 for file in RELOADED}
 
 
 async def test_nothing_is_left_out(bundle_root: Path, tmp_path: Path):
