@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -12,16 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from edge_server.metrics import Metrics
 from tests.conftest import ROOT
-from tests.deploy.test_files import SERVICES, exposed_series
+from tests.deploy.test_files import SERVICES, exposed_series, needs_promtool
 
 FOLDER = ROOT / "deploy/prometheus"
 RULES = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 ALERTS = [rule["alert"] for rule in RULES if "alert" in rule]
 PLAYED = ROOT / "tests/deploy/alerts_test.yml"
-
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus brings it)"
-)
 
 
 @needs_promtool

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,11 +27,16 @@ from edge_server.metrics import Metrics
 from edge_server.settings import Settings, load_settings
 from edge_server.settings import build_parser as edge_parser
 from tests.conftest import ROOT
+from tests.edge_server.conftest import make_bundle, running
+from tests.edge_server.test_tls import Authority
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OURS = {"edge": edge_parser, "emulator": emulator_parser, "device": device_parser}
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/weaklink.json").read_text())
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus brings it)"
+)
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
 
@@ -221,6 +230,40 @@ def test_the_systemd_units_own_settings_can_be_changed(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "10.0.0.5")
     settings = load_settings(arguments)
     assert {settings.host, *map(str, (settings.keys, settings.tokens, settings.replay_file))} == {"10.0.0.5"}
+
+
+def uncommented(name: str) -> str:
+    """A file of ours with its lines for TLS."""
+    return re.sub(r"^( *)#(?: (?= *\w+:)|(?=\w))(?!.*[.;]$)", r"\1", (ROOT / name).read_text(), flags=re.MULTILINE)
+
+
+def test_the_systemd_units_lines_for_tls_name_each_others_files():
+    lines = [line for line in uncommented("deploy/systemd/weaklink-edge.service").splitlines() if "tls." in line and "=" in line]
+    loaded = {f"%d/{line.split('=')[1].split(':')[0]}" for line in lines if line.startswith("LoadCredential=")}
+    (environment,) = (line for line in lines if line.startswith("Environment="))
+    given = dict(word.split("=", 1) for word in environment.removeprefix("Environment=").split())
+    assert set(given.values()) == loaded
+    assert {name.removeprefix("WEAKLINK_").lower() for name in given} == {"tls_certificate", "tls_key"}
+
+
+@needs_promtool
+def test_prometheus_understands_its_lines_for_tls(tmp_path: Path):
+    (file := tmp_path / "prometheus.yml").write_text(text := uncommented("deploy/prometheus/prometheus.yml"))
+    assert yaml.safe_load(text)["scrape_configs"][0]["scheme"] == "https"
+    shutil.copy(ROOT / "deploy/prometheus/alerts.yml", tmp_path)
+    ended = subprocess.run(["promtool", "check", "config", "--syntax-only", file], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+async def test_composes_check_for_tls_reaches_an_edge_that_has_it(tmp_path: Path):
+    text = (ROOT / "docker-compose.yml").read_text()
+    lines = re.findall(r"^ *#   (.*)$", text.partition("With --tls-certificate")[2].partition("healthcheck:")[0], re.MULTILINE)
+    make_bundle(tmp_path)
+    async with running(tmp_path, **Authority(tmp_path, "edge").settings()) as (_, at):
+        for check, status in (("\n".join(lines), 0), (SERVICES["edge"]["healthcheck"]["test"][-1], 1)):
+            here = check.replace("127.0.0.1:8080", at["http"])
+            asking = await asyncio.create_subprocess_exec(sys.executable, "-c", here, stderr=subprocess.DEVNULL)
+            assert await asking.wait() == status
 
 
 def test_the_guide_says_that_the_systemd_units_copies_need_a_restart():
