@@ -13,6 +13,7 @@ from semantic_codec.ber import BerEstimator
 from semantic_codec.header import SEQUENCES
 
 WINDOW = 64  # frames in which a repeated sequence number is a duplicate
+LAST_NUMBERS = SEQUENCES - WINDOW  # from here on they are about to run out
 
 
 @dataclass(slots=True)
@@ -42,14 +43,16 @@ class DeviceState:
         that is repeated.
 
         A frame older than ``max_age`` seconds does not make its number a duplicate. Sequence 0 behind another number
-        is a device that restarted, unless the numbers ran out just before: its window is cleared.
+        is a device that restarted: its window is cleared. Where the numbers may have run out just before, only the last of
+        them stay, of which repeats may still come and which a device that restarted does not soon come to.
         """
         frames = self.frames
         if sequence == 0 and frames:
             last = next(reversed(frames))
-            # A window that ends with the last numbers holds none of those to come, and repeats of its own may still come.
-            if last != 0 and (0 in frames or last < SEQUENCES - WINDOW):
-                frames.clear()
+            if last != 0:
+                ran_out = last >= LAST_NUMBERS and 0 not in frames
+                for number in [number for number in frames if not ran_out or number < LAST_NUMBERS]:
+                    del frames[number]
         earlier = frames.get(sequence)
         if earlier is not None:
             if now - earlier.received <= max_age:

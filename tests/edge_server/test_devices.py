@@ -67,6 +67,21 @@ def test_zero_behind_the_last_number_is_no_restart(table: DeviceTable):
     assert not is_new(table.accept_frame("7", SEQUENCES - 1, HERE))
 
 
+def test_a_restart_behind_one_of_the_last_numbers_is_known(table: DeviceTable):
+    for sequence in (1, 2, 3, SEQUENCES - 6):
+        table.accept_frame("7", sequence, HERE)
+    for sequence in (0, 1, 2):
+        assert is_new(table.accept_frame("7", sequence, HERE))
+    assert not is_new(table.accept_frame("7", SEQUENCES - 6, HERE))
+
+
+def test_a_restart_soon_after_the_numbers_ran_out_is_known(table: DeviceTable):
+    for sequence in (SEQUENCES - 1, 0, 1):
+        table.accept_frame("7", sequence, HERE)
+    for sequence in (0, 1):
+        assert is_new(table.accept_frame("7", sequence, HERE))
+
+
 def test_zero_right_behind_zero_is_a_retry(table: DeviceTable):
     assert is_new(table.accept_frame("7", 0, HERE))
     assert not is_new(table.accept_frame("7", 0, HERE))
