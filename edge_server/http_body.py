@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
 
-from semantic_codec.errors import TooLarge, Unauthenticated, WeaklinkError
+from semantic_codec.errors import InvalidRequest, TooLarge, Unauthenticated, WeaklinkError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -18,13 +18,22 @@ ON_GONE = "weaklink.on_gone"
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it is seen to be longer than ``limit`` bytes: TooLarge."""
+    """The body, given up as soon as it is seen to be longer than ``limit`` bytes: TooLarge. InvalidRequest: it is compressed."""
+    check_uncompressed(request.scope)
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > limit:
             raise too_long(limit)
     return bytes(body)
+
+
+def check_uncompressed(scope: Mapping[str, Any]) -> None:
+    """InvalidRequest: the body of the request is compressed, which a bitstream of a level's length would not show."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() != b"identity":
+            encoding = value[:40].decode("latin-1")
+            raise InvalidRequest(f"content-encoding is {encoding!r}", allowed="identity", fix="send it uncompressed")
 
 
 def too_long(limit: int) -> TooLarge:

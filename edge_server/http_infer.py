@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from google.protobuf import json_format
 from starlette.datastructures import QueryParams
 
-from edge_server.http_body import Headers, parse_json, refusal, too_long
+from edge_server.http_body import Headers, check_uncompressed, parse_json, refusal, too_long
 from edge_server.inference import Inference
 from edge_server.jobs import Call, Job
 from edge_server.messages import to_call, to_json_response
@@ -102,6 +102,7 @@ class _InferCall:
         self._respond(error.http_status, *refusal(self._scope["path"], error))
 
     def _read(self, body: bytes) -> edge_pb2.InferRequest:
+        check_uncompressed(self._scope)
         kind = next((value for name, value in self._scope["headers"] if name == b"content-type"), b"")
         if kind.lower().startswith(b"application/octet-stream"):
             return _from_query(QueryParams(self._scope["query_string"]), body)

@@ -114,9 +114,6 @@ def _readiness(ready: bool, **of: str) -> JSONResponse:
 
 
 def _read(request: Request, body: bytes, name: str, version: str) -> InferRequest:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise InvalidRequest(f"content-encoding is {encoding[:40]!r}", allowed="identity", fix="send it uncompressed")
     length = request.headers.get(HEADER_LENGTH, str(len(body)))
     if not (length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= len(body)):
         raise InvalidRequest(

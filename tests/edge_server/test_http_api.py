@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import re
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -147,6 +148,24 @@ async def test_a_media_type_is_the_same_in_capitals(bundle_root: Path):
     async with running(bundle_root) as (_, at), http(at["http"]) as client:
         answered = await client.post("/v1/infer?codec=toy", content=PAYLOAD, headers={"content-type": "Application/Octet-Stream"})
         assert answered.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "transport"),
+    [("/v1/infer?codec=toy", "http"), ("/v1/feedback", None), ("/v2/models/toy/infer", "oip-http"), ("/v2/repository/index", None)],
+)
+async def test_a_compressed_body_is_refused(bundle_root: Path, path: str, transport: str | None):
+    compressed = zlib.compress(b"")
+    assert len(compressed) == len(PAYLOAD), "of a level's length: else it would be refused for that"
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        for encoding in ("deflate", "gzip", "identity, br"):
+            refused = await client.post(path, content=compressed, headers=OCTETS | {"content-encoding": encoding})
+            assert refused.status_code == 400 and f"content-encoding is '{encoding}'" in refused.text
+        if transport is not None:
+            counted = {"transport": transport, "codec": "unknown", "outcome": "invalid_request"}
+            assert sample(server, "weaklink_requests_total", **counted) == 3
+        plain = OCTETS | {"content-encoding": "Identity"}
+        assert (await client.post("/v1/infer?codec=toy", content=PAYLOAD, headers=plain)).status_code == 200
 
 
 async def test_what_there_is_can_be_asked_for_with_head_and_what_is_not_is_named(bundle_root: Path):
