@@ -31,10 +31,14 @@ class FeedbackJudge:
         try:
             label, verdict = self._judge(device, sequence, codec, task, true_class)
         except WeaklinkError:
-            self._metrics.count(self._metrics.feedback, "invalid")
+            self.refuse()
             raise
         self._metrics.count(self._metrics.feedback, label)
         return verdict
+
+    def refuse(self) -> None:
+        """Count what its door could not read."""
+        self._metrics.count(self._metrics.feedback, "invalid")
 
     def _judge(self, device: str, sequence: int, codec: str, task: str, true_class: int) -> tuple[str, Verdict]:
         check_speaks_for(device)

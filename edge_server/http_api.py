@@ -76,7 +76,12 @@ class AdminApi:
         return listed
 
     async def feedback(self, request: Request) -> dict[str, bool]:
-        message = from_json(await read_body(request, self._limit), edge_pb2.FeedbackRequest())
+        try:
+            # Left out it would be class 0, and the answer judged by it, once and for all.
+            message = from_json(await read_body(request, self._limit), edge_pb2.FeedbackRequest(), needed="true_class")
+        except WeaklinkError:
+            self._judge.refuse()
+            raise
         verdict = self._judge.judge(
             message.device, message.sequence, message.codec, message.task, message.true_class
         )

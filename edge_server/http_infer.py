@@ -109,8 +109,9 @@ class _InferCall:
         return from_json(body, edge_pb2.InferRequest())
 
 
-def from_json(body: bytes, message):
-    """The proto's JSON form; beside it ``erased`` may be pairs of first bit and bit count."""
+def from_json(body: bytes, message, needed: str = ""):
+    """The proto's JSON form; beside it ``erased`` may be pairs of first bit and bit count. ``needed``: a field that may not be
+    left out, though the proto has a value for that."""
     try:
         fields = parse_json(body)
         if not isinstance(fields, dict):
@@ -124,13 +125,16 @@ def from_json(body: bytes, message):
         ber = fields.get("ber_estimate")
         if isinstance(ber, float) and ber != ber:
             fields["ber_estimate"] = "NaN"  # what the parser below calls it; refused later, with the reason
-        return json_format.ParseDict(fields, message)
+        json_format.ParseDict(fields, message)
     except (ValueError, TypeError, OverflowError, json_format.ParseError) as error:
         raise InvalidRequest(
             f"the body cannot be read ({error})",
             allowed=f"a JSON object with the fields {', '.join(message.DESCRIPTOR.fields_by_name)}",
             fix="send bitstream in base64, numbers as numbers and names as strings",
         ) from error
+    if needed and all(fields.get(name) is None for name in (needed, message.DESCRIPTOR.fields_by_name[needed].json_name)):
+        raise InvalidRequest(f"there is no {needed}", allowed=f"{needed} beside the other fields", fix=f"send {needed}")
+    return message
 
 
 def plain_request(fields: dict[str, Any]) -> edge_pb2.InferRequest | None:

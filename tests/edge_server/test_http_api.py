@@ -206,6 +206,25 @@ async def test_feedback(bundle_root: Path):
         assert (await client.post("/v1/feedback", content="{")).status_code == 400
 
 
+async def test_feedback_without_a_class_judges_nothing(bundle_root: Path):
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        answer = (await client.post("/v1/infer", json=body(device="cam", sequence=1))).json()
+        right = answer["results"][0]["top"][0]["index"]
+        of = {"device": "cam", "sequence": 1}
+        for fields in (of, of | {"true_class": None}, of | {"trueClass": None}):
+            refused = await client.post("/v1/feedback", json=fields)
+            assert refused.status_code == 400 and "there is no true_class" in refused.json()["error"]["message"]
+        assert (await client.post("/v1/feedback", content="{")).status_code == 400
+        (predictions,) = server.metrics.predictions.collect()
+        assert not any(each.value for each in predictions.samples if each.name.endswith("_total"))
+        verdict = await client.post("/v1/feedback", json=of | {"trueClass": right})
+        assert verdict.json() == {"matched": True, "correct": True}
+        outcomes = {"invalid": 4, "ok": 1}
+        assert outcomes == {name: sample(server, "weaklink_feedback_total", outcome=name) for name in outcomes}
+        zero = await client.post("/v1/feedback", json=of | {"true_class": 0})
+        assert zero.status_code == 200, "a class like any other"
+
+
 async def test_health_readiness_and_codecs(tmp_path: Path):
     make_bundle(tmp_path)
     (make_bundle(tmp_path, "worse", codec_id=9) / "encoder.bin").write_bytes(b"")
