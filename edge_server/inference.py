@@ -200,11 +200,7 @@ class Inference:
         check_speaks_for(call.device)
         served = job.served = self._repository.get(call.codec, call.version)
         if call.encoder_hash and call.encoder_hash != served.short_hash:
-            raise EncoderMismatch(
-                f"encoder_hash is {call.encoder_hash.hex()}",
-                allowed=f"{served.short_hash.hex()}, the encoder of {served.name} version {served.version}",
-                fix="flash this version's encoder.bin, or name the version that the device has",
-            )
+            raise _other_encoder(call.encoder_hash, served)
         level = _level(call, served)
         _check_names(call)
         _check_erased(call, level.payload_bytes * 8)
@@ -290,6 +286,21 @@ def _wrong_length(call: Call, allowed: str, served: ServedCodec) -> InvalidReque
         f"bitstream has {len(call.bitstream)} bytes",
         allowed=f"{allowed} of {served.name}",
         fix="send the whole prefix of a level; mark lost bits in erased",
+    )
+
+
+def _other_encoder(encoder_hash: bytes, served: ServedCodec) -> WeaklinkError:
+    """Of another length, as the whole hash has it or hexadecimal digits read as base64, it says nothing about the encoder."""
+    if len(encoder_hash) != len(served.short_hash):
+        return InvalidRequest(
+            f"encoder_hash has {len(encoder_hash)} bytes",
+            allowed=f"{len(served.short_hash)}, the first of the SHA-256 of encoder.bin",
+            fix="send these, in base64 in JSON, in hexadecimal in a query and in the Open Inference Protocol",
+        )
+    return EncoderMismatch(
+        f"encoder_hash is {encoder_hash.hex()}",
+        allowed=f"{served.short_hash.hex()}, the encoder of {served.name} version {served.version}",
+        fix="flash this version's encoder.bin, or name the version that the device has",
     )
 
 

@@ -101,6 +101,7 @@ def test_the_usual_request_is_a_plain_one():
         (body(colour="red"), 400, "INVALID_ARGUMENT", "colour"),
         (body(codec="none"), 404, "NOT_FOUND", "codec 'none'"),
         (body(encoder_hash=base64.b64encode(bytes(8)).decode()), 412, "FAILED_PRECONDITION", "0000000000000000"),
+        (body(encoder_hash="00" * 8), 400, "INVALID_ARGUMENT", "encoder_hash has 12 bytes; allowed: 8"),
         ("{", 400, "INVALID_ARGUMENT", "cannot be read"),
         ("", 400, "INVALID_ARGUMENT", "cannot be read"),
         ("[1, 2]", 400, "INVALID_ARGUMENT", "not a JSON object"),
@@ -135,6 +136,7 @@ async def test_a_bad_body_is_refused_by_name_and_counted_once(
         ("erased=0-4", "the query's erased is '0-4'"),
         ("erased=3", "FIRST:COUNT"),
         ("encoder_hash=zz", "in hex"),
+        ("encoder_hash=" + "00" * 32, "encoder_hash has 32 bytes; allowed: 8"),
         ("tasks=smell", "task is 'smell'"),
     ],
 )

@@ -92,6 +92,7 @@ async def test_the_length_names_the_level_where_none_is_given(bundle_root: Path)
         ({"device": "d" * 65}, "INVALID_ARGUMENT", "device has 65 characters", "invalid_request"),
         ({"request_id": "r" * 65}, "INVALID_ARGUMENT", "request_id has 65 characters", "invalid_request"),
         ({"encoder_hash": b"\x01" * 8}, "FAILED_PRECONDITION", "encoder_hash is 0101010101010101", "encoder_mismatch"),
+        ({"encoder_hash": b"\x01" * 4}, "INVALID_ARGUMENT", "encoder_hash has 4 bytes; allowed: 8", "invalid_request"),
         ({"bitstream": bytes(70_000)}, "RESOURCE_EXHAUSTED", "bytes; allowed: up to 65536", "too_large"),
     ],
 )

@@ -27,6 +27,15 @@ async def test_images_behind_a_refused_one_are_counted(bundle_root: Path):
         )
 
 
+@pytest.mark.parametrize(("text", "status", "told"), [("00" * 32, 400, "has 32 bytes; allowed: 8"), ("00" * 8, 412, "is 0000")])
+async def test_an_encoder_hash_of_another_length_is_no_other_encoder(bundle_root: Path, text: str, status: int, told: str):
+    async with running(bundle_root) as (_, at):
+        async with httpx.AsyncClient(base_url=f"http://{at['http']}", trust_env=False) as client:
+            asked = {"inputs": [BITSTREAM], "parameters": {"encoder_hash": text}}
+            refused = await client.post("/v2/models/toy/infer", json=asked)
+            assert refused.status_code == status and f"encoder_hash {told}" in refused.json()["error"]
+
+
 async def test_fields_that_are_null_are_left_out(bundle_root: Path):
     nulls = {"id": None, "parameters": None, "outputs": None, "inputs": [BITSTREAM | {"parameters": None}]}
     async with running(bundle_root) as (_, at):
