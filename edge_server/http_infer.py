@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextvars
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -24,8 +25,25 @@ INFER = "/v1/infer"
 _PLAIN = dict.fromkeys(("bitstream", "codec", "device", "request_id"), (str,)) | dict.fromkeys(
     ("version", "level", "sequence", "top_k"), (int,)
 ) | {"ber_estimate": (float, int)}
-NUMBERS = {"version": int, "level": int, "ber_estimate": float, "sequence": int, "top_k": int}
 TEXTS = ("codec", "device", "request_id")
+REPEATED = ("tasks", "erased")
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("no decimal digits")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise ValueError("no decimal number")
+    return float(text)
+
+
+NUMBERS = {"version": _whole, "level": _whole, "ber_estimate": _decimal, "sequence": _whole, "top_k": _whole}
+"""Stricter than Python, which takes 1_0 for 10, and other scripts' digits."""
+PARAMETERS = (*TEXTS, *NUMBERS, *REPEATED, "encoder_hash")
 _JSON: Headers = ((b"content-type", b"application/json"),)
 Scope = Mapping[str, Any]
 Respond = Callable[[int, Headers, bytes], None]
@@ -106,6 +124,12 @@ class _InferCall:
         kind = next((value for name, value in self._scope["headers"] if name == b"content-type"), b"")
         if kind.lower().startswith(b"application/octet-stream"):
             return _from_query(QueryParams(self._scope["query_string"]), body)
+        if query := self._scope["query_string"]:
+            raise InvalidRequest(
+                f"the query is {query[:40].decode('latin-1')!r}",
+                allowed="none beside a JSON body",
+                fix="put all fields into the JSON, or send the bitstream itself, with content-type: application/octet-stream",
+            )
         return from_json(body, edge_pb2.InferRequest())
 
 
@@ -161,13 +185,13 @@ def _range(part: Any) -> Any:
 
 def _from_query(query: QueryParams, body: bytes) -> edge_pb2.InferRequest:
     message = edge_pb2.InferRequest(bitstream=body, tasks=query.getlist("tasks"))
-    unknown = set(query) - {*NUMBERS, *TEXTS, "tasks", "erased", "encoder_hash"}
-    if unknown:
-        raise InvalidRequest(
-            f"the query has {sorted(unknown)[0]!r}",
-            allowed=", ".join((*TEXTS, *NUMBERS, "tasks", "erased", "encoder_hash")),
-            fix="remove or rename it",
-        )
+    for name, count in Counter(name for name, _ in query.multi_items()).items():
+        if name not in PARAMETERS:
+            raise InvalidRequest(f"the query has {name!r}", allowed=", ".join(PARAMETERS), fix="remove or rename it")
+        if count > 1 and name not in REPEATED:
+            raise InvalidRequest(
+                f"the query has {name} {count} times", allowed=f"once; {', '.join(REPEATED)} more often", fix="give it once"
+            )
     for name, value in query.multi_items():
         try:
             if name in NUMBERS:
@@ -176,7 +200,7 @@ def _from_query(query: QueryParams, body: bytes) -> edge_pb2.InferRequest:
                 setattr(message, name, value)
             elif name == "erased":
                 first, count = value.split(":")
-                message.erased.add(first_bit=int(first), bit_count=int(count))
+                message.erased.add(first_bit=_whole(first), bit_count=_whole(count))
             elif name == "encoder_hash":
                 message.encoder_hash = bytes.fromhex(value)
         except (ValueError, TypeError) as error:

@@ -133,6 +133,11 @@ async def test_a_bad_body_is_refused_by_name_and_counted_once(
         ("ber_estimate=nan", "ber_estimate is nan"),
         ("level=-1", "the query's level is '-1'"),
         ("level=x", "the query's level is 'x'"),
+        ("sequence=1_0", "the query's sequence is '1_0'"),
+        ("sequence=%D9%A3", "the query's sequence is '\u0663'"),
+        ("ber_estimate=0.0_1", "the query's ber_estimate is '0.0_1'"),
+        ("erased=0:%D9%A3", "the query's erased is '0:"),
+        ("ber_estimate=0.1&ber_estimate=0.2", "ber_estimate 2 times; allowed: once"),
         ("erased=0-4", "the query's erased is '0-4'"),
         ("erased=3", "FIRST:COUNT"),
         ("encoder_hash=zz", "in hex"),
@@ -144,6 +149,14 @@ async def test_a_bad_query_is_refused_by_name(bundle_root: Path, query: str, tol
     async with running(bundle_root) as (_, at), http(at["http"]) as client:
         refused = await client.post(f"/v1/infer?{query}", content=PAYLOAD, headers=OCTETS)
         assert refused.status_code == 400 and told in refused.json()["error"]["message"]
+
+
+async def test_a_query_beside_json_is_refused_and_counted(bundle_root: Path):
+    async with running(bundle_root) as (server, at), http(at["http"]) as client:
+        refused = await client.post("/v1/infer?ber_estimate=0.3", json=body())
+        assert refused.status_code == 400 and "query is 'ber_estimate=0.3'; allowed: none" in refused.json()["error"]["message"]
+        counted = {"transport": "http", "codec": "unknown", "outcome": "invalid_request"}
+        assert sample(server, "weaklink_requests_total", **counted) == 1
 
 
 async def test_a_media_type_is_the_same_in_capitals(bundle_root: Path):
