@@ -126,6 +126,12 @@ def test_the_frame_after_lost_and_added_bytes_is_found(change):
         assert [result.header.sequence for result in found][-1] == 2
 
 
+@pytest.mark.parametrize(("lost", "pause", "found"), [(3, 0, [1, 2, 3]), (4, 0, [1, 3]), (4, 1, [1, 2, 3])])
+def test_bytes_lost_near_the_end_cost_the_next_frame_where_they_are_more_than_the_sync_word(lost, pause, found):
+    line = add_sync(open_frame(1, 1))[:-lost] + bytes(pause) + add_sync(open_frame(2, 1)) + add_sync(open_frame(3, 1))
+    assert [result.header.sequence for result in SerialReceiver(OPEN_READER.sizes, opened).feed(line)] == found
+
+
 @pytest.mark.parametrize("mode", ["open", "keyed"])
 def test_frames_are_found_at_a_ber_of_a_twentieth(mode):
     rng = np.random.default_rng(6)
