@@ -76,6 +76,16 @@ def test_golden_vectors_of_three_bits():
     assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
 
 
+def test_three_bit_symbols_are_packed_as_the_wire_format_says():
+    program, levels, expected = three_bit_codec()
+    symbols = IntegerEncoder(program).encode(golden_images(program.height, program.width))
+    for row, streams in zip(symbols.tolist(), expected, strict=True):
+        for count, stream in zip(levels, streams, strict=True):
+            bits = "".join(f"{symbol:03b}" for symbol in row[:count])
+            size = -(-count * 3 // 8)
+            assert int(bits.ljust(size * 8, "0"), 2).to_bytes(size, "big").hex() == stream
+
+
 @st.composite
 def programs(draw):
     """Small programs of every kind of layer, with integers up to what the proof allows."""
