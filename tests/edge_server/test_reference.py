@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from edge_server.http_infer import PARAMETERS
+from edge_server.inference import MAX_ERASED
 from edge_server.reference import main, rewritten
 from edge_server.settings import Settings, flag
 from semantic_codec.errors import ConfigError
 from tests.conftest import ROOT
+from weaklink.v1 import edge_pb2
 
 GUIDE = ROOT / "docs/operating.md"
 
@@ -25,6 +29,15 @@ def test_every_setting_and_metric_has_a_row_that_says_something():
     assert {flag(name) for name in Settings.model_fields} <= meanings.keys()
     assert {"weaklink_requests_total", "weaklink_latency_seconds", "weaklink_queue_depth"} <= meanings.keys()
     assert all(meanings.values())
+
+
+def test_the_fields_of_http_requests_are_those_that_the_code_takes():
+    tables = re.findall(r"^\| (field|feedback) \| JSON \|.*\n.*\n((?:\| .*\n)+)", GUIDE.read_text(), re.MULTILINE)
+    named = {head: re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE) for head, rows in tables}
+    assert sorted(named["field"]) == sorted(edge_pb2.InferRequest.DESCRIPTOR.fields_by_name)
+    assert sorted(named["field"]) == sorted((*PARAMETERS, "bitstream"))
+    assert sorted(named["feedback"]) == sorted(edge_pb2.FeedbackRequest.DESCRIPTOR.fields_by_name)
+    assert f"at most {MAX_ERASED} ranges" in GUIDE.read_text()
 
 
 def test_a_table_out_of_date_is_found_and_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture):
