@@ -25,6 +25,7 @@ from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.evaluate import evaluate
 from codec_training.export_c import write_c, write_firmware
 from codec_training.families import DeviceHalf, Trained, find_family
+from codec_training.families.weaklink_bundle import open_bundle
 from codec_training.report_device import print_report
 from edge_server.engine import CHUNK
 from semantic_codec.bitstream import unpack_bits
@@ -40,7 +41,7 @@ from semantic_codec.bundle import (
     load_bundle,
     load_recording,
 )
-from semantic_codec.errors import BundleError
+from semantic_codec.errors import BundleError, ConfigError
 from semantic_codec.key_file import read_key
 from semantic_codec.report import git_state
 
@@ -96,8 +97,10 @@ def export_device(name: str, target: str, output: str | None, key_file: Path | N
 def export_run(folder: Path, dataset: Dataset, config, bundles: Path) -> list[Path]:
     """Write ``<bundles>/<name>/<version>``, and its twins where the family has any; returns their folders.
 
-    NotFound: the run is not finished. BundleError: implementations disagree, or the bundle is too large.
+    NotFound: the run is not finished. BundleError: implementations disagree, or the bundle is too large. ConfigError: it would
+    take the place of the one behind which it was trained.
     """
+    check_target(config, bundles)
     trained = find_family(config.codec.family).load_run(folder, config, dataset)
     device = trained.device
     validation, test = (device.encode(split.images) for split in (dataset.validation, dataset.test))
@@ -121,6 +124,18 @@ def export_run(folder: Path, dataset: Dataset, config, bundles: Path) -> list[Pa
         _check_size(target)
         paths.append(target)
     return paths
+
+
+def check_target(config, bundles: Path) -> None:
+    """ConfigError: the bundle would be written over the one behind which it is trained."""
+    if not getattr(config.training, "bundle", ""):  # which the family weaklink alone has
+        return
+    bundle, version = open_bundle(config), config.codec.version
+    if (bundles / config.codec.name / str(version)).resolve() == bundle.folder.resolve():
+        raise ConfigError(
+            f"[codec] version is {version}, which in {bundles} is [training] bundle {config.training.bundle!r} itself",
+            allowed="another", fix=f"set version to {version + 1}",
+        )  # fmt: skip
 
 
 def describe(config, dataset: Dataset, trained: Trained, network: nn.Module, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from codec_training.config import load_config
 from codec_training.datasets import Dataset, hold_out, load_dataset
+from codec_training.export import check_target, export_run
 from codec_training.families import find_family
 from semantic_codec.errors import ConfigError
 
@@ -38,10 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     family = find_family(config.codec.family)
     family.check_fit(config, dataset)
     bundles = Path(arguments.bundles or folder / "bundles")
+    check_target(config, bundles)
     bundles.mkdir(parents=True, exist_ok=True)  # hours before anything is written there
     family.train(config, dataset, folder)
-    from codec_training.export import export_run
-
     paths = export_run(folder, dataset, config, bundles)
     print("\n".join(f"bundle: {path}" for path in paths))
     print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")

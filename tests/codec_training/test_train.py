@@ -144,6 +144,17 @@ def test_a_tail_learns_on_behind_a_bundle_s_encoder(trained, behind, capsys):
     assert "epoch" not in capsys.readouterr().out
 
 
+def test_a_bundle_is_not_overwritten_by_what_is_trained_behind_it(trained, behind, tmp_path):
+    bundles = trained[0] / "tiny" / "bundles"
+    config = tmp_path / "tiny.toml"
+    config.write_text(behind[1].read_text().replace("version = 2\n", ""))
+    before = {path: path.read_bytes() for path in bundles.rglob("*") if path.is_file()}
+    for command in (train, export):
+        with pytest.raises(ConfigError, match="version is 1, which in .* is .training. bundle '.*' itself; allowed: another; fix: set version to 2"):
+            command.main([str(config), "--runs", str(behind[0]), "--bundles", str(bundles)])
+    assert {path: path.read_bytes() for path in bundles.rglob("*") if path.is_file()} == before
+
+
 def test_a_tail_does_not_go_on_behind_another_bundle(trained, behind, tmp_path):
     other = shutil.copytree(trained[0] / "tiny" / "bundles" / "tiny" / "1", tmp_path / "tiny" / "1")
     shutil.copytree(behind[0] / "tiny", tmp_path / "runs" / "tiny")
