@@ -26,6 +26,7 @@ from semantic_codec.encoder_format import (
     LayerShape,
     accumulator_peak,
 )
+from semantic_codec.errors import ConfigError
 from semantic_codec.nn.centers import Centers
 from semantic_codec.nn.encoder import PIXEL_SCALE, EncoderConfig, FloatEncoder, layer_shapes, pixels, run_layers, with_copies
 
@@ -91,7 +92,7 @@ class QuantizedEncoder(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_float(cls, encoder: FloatEncoder, images: torch.Tensor) -> QuantizedEncoder:
-        """Fold the norms and calibrate activation scales on uint8 ``images`` (B, H, W, 3)."""
+        """Fold the norms and calibrate activation scales on uint8 ``images`` (B, H, W, 3). ConfigError: a layer died in training."""
         quantized = cls(encoder.config)
         for target, source in zip(quantized.layers, encoder.eval().layers):
             weight, bias = source.folded()
@@ -100,6 +101,12 @@ class QuantizedEncoder(nn.Module):
         for layer, peak in zip(quantized.layers, _activation_peaks(encoder, images)):
             layer.scale.fill_(peak / 127)
         quantized._share_stream_scales()
+        for index, layer in enumerate(quantized.layers[:-1]):
+            if not layer.scale:
+                raise ConfigError(
+                    f"layer {index} of the encoder answers 0 to every image", allowed="one that has learned something",
+                    fix="lower learning_rate and trunk_learning_rate, and delete the folders trunk and float",
+                )  # fmt: skip
         quantized.centers = encoder.centers
         return quantized
 

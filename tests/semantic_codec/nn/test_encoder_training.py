@@ -49,6 +49,14 @@ def test_exported_integers_keep_nearly_all_simulated_signs(trained):
     assert share_equal(symbols, binarize(quantized(images))) > 0.97
 
 
+def test_a_layer_that_died_is_named():
+    encoder = FloatEncoder(EncoderConfig(8, 8, 4, (BlockConfig("conv", 6, 1),), 2)).eval()
+    torch.nn.init.constant_(encoder.layers[1].norm.bias, -100.0)
+    images = torch.randint(0, 256, (64, 8, 8, 3), dtype=torch.uint8)
+    with pytest.raises(ConfigError, match="layer 1 of the encoder answers 0 to every image; .*fix: lower learning_rate .*delete the folders"):
+        QuantizedEncoder.from_float(encoder, images)
+
+
 @pytest.mark.parametrize("gain", [0.0, 1e-6, 1e-4, 1e-3])
 def test_a_channel_that_hardly_depends_on_its_input_is_exported(gain):
     torch.manual_seed(0)
