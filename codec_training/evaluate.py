@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from codec_training.statistics import calibration_error_percent, interval_percen
 from edge_server.engine import Engine
 from edge_server.runtimes import DEFAULT_RUNTIME
 from semantic_codec.bitstream import pack_symbols, unpack_bits
-from semantic_codec.bundle import Bundle, Recording, find_bundle, load_recording
+from semantic_codec.bundle import RECORDING, Bundle, Recording, find_bundle, load_recording
 from semantic_codec.encoder import IntegerEncoder
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.frame import HEADER_BYTES
@@ -60,15 +61,14 @@ def main(argv: list[str] | None = None) -> int:
 
         check_suffix(Path(arguments.plot))
         Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
-    rows, seen = [], {}
-    for name in arguments.bundle:
-        bundle = find_bundle(name)
-        if arguments.data_set:
-            recording = record(bundle, *_test_split(bundle, arguments.data_set, arguments.data))
-        else:
-            recording = seen.get(bundle.encoder_data) or _recording(bundle)
-        seen[bundle.encoder_data] = recording
-        rows += evaluate(bundle, recording, arguments.ber, arguments.draws, arguments.seed, arguments.runtime)
+    rows, bundles = [], [find_bundle(name) for name in arguments.bundle]
+    if arguments.data_set:
+        recordings = [record(bundle, *_test_split(bundle, arguments.data_set, arguments.data)) for bundle in bundles]
+    else:
+        recordings = _recordings(bundles)
+    for bundle, recording, name in zip(bundles, recordings, _names(bundles)):
+        measured = evaluate(bundle, recording, arguments.ber, arguments.draws, arguments.seed, arguments.runtime)
+        rows += [row | {"bundle": name} for row in measured]
     print_table(rows, COLUMNS)
     if arguments.json:
         write_json(arguments.json, rows, arguments.seed)
@@ -155,6 +155,41 @@ def record(bundle: Bundle, images: np.ndarray, labels: np.ndarray) -> Recording:
     else:
         symbols = encode_in_floats(load_reference_encoder(bundle), images)
     return Recording(pack_symbols(symbols[:, : manifest.symbols], manifest.bits_per_symbol), labels)
+
+
+def _names(bundles: Sequence[Bundle]) -> list[str]:
+    """What rows call the bundles: their names, with the folder in front where two of a name and version lie in different ones."""
+
+    def named(bundle: Bundle) -> tuple[str, int]:
+        return bundle.manifest.name, bundle.manifest.version
+
+    folders = {(*named(bundle), bundle.folder.resolve()) for bundle in bundles}
+    shared = Counter((name, version) for name, version, _ in folders)
+    return [_path(bundle) if shared[named(bundle)] > 1 else bundle.manifest.name for bundle in bundles]
+
+
+def _path(bundle: Bundle) -> str:
+    """Its folder, less the version, which has a column of its own; so a twin's ends as its name does."""
+    folder, manifest = bundle.folder, bundle.manifest
+    return str(folder.parent if folder.parts[-2:] == (manifest.name, str(manifest.version)) else folder)
+
+
+def _recordings(bundles: Sequence[Bundle]) -> list[Recording]:
+    """The bundles' own, a twin's that of its codec, where that stands before it. ConfigError: of unlike images of the same classes."""
+    seen: dict[bytes, Recording] = {}
+    recordings = []
+    first: dict[tuple[str, ...], tuple[Bundle, Recording]] = {}
+    for bundle in bundles:
+        kept = None if (bundle.folder / RECORDING).is_file() else seen.get(bundle.encoder_data)
+        recording = seen[bundle.encoder_data] = kept or _recording(bundle)
+        other, expected = first.setdefault(bundle.manifest.tasks[0].classes, (bundle, recording))
+        if not np.array_equal(recording.labels, expected.labels):
+            raise ConfigError(
+                f"the recordings of {other.folder} and {bundle.folder} are of different images",
+                allowed="those of one test split, so that the rows compare", fix="add --data-set NAME, which both shall be measured on",
+            )  # fmt: skip
+        recordings.append(recording)
+    return recordings
 
 
 def _recording(bundle: Bundle) -> Recording:

@@ -232,6 +232,32 @@ def test_a_twin_without_its_codec_is_told_how_it_is_evaluated():
         evaluate.main(["digits-blind"])
 
 
+def digits_again(folder, labels=None):
+    """A copy of the bundle digits, whose recording has other labels where some are given."""
+    target = shutil.copytree(find_bundle("digits").folder, folder / "digits" / "1")
+    if labels is not None:
+        np.savez_compressed(target / "recording.npz", bitstreams=load_recording(find_bundle("digits")).bitstreams, labels=labels)
+    return str(target)
+
+
+def test_bundles_of_one_name_and_version_are_told_apart_by_their_folders(tmp_path):
+    folders = [digits_again(tmp_path / name) for name in ("first", "second")]
+    arguments = ["--ber", "0", "0.1", "--draws", "1", "--json", str(tmp_path / "rows.json")]
+    assert evaluate.main([*folders, *arguments]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert {(row["bundle"], row["version"]) for row in rows} == {(str(tmp_path / name / "digits"), 1) for name in ("first", "second")}
+    assert evaluate.main([folders[0], folders[0], *arguments]) == 0
+    assert {row["bundle"] for row in json.loads((tmp_path / "rows.json").read_text())["rows"]} == {"digits"}
+
+
+def test_recordings_of_different_images_are_not_compared(tmp_path):
+    labels = load_recording(find_bundle("digits")).labels[::-1].astype(np.uint16)
+    arguments = ["digits", digits_again(tmp_path, labels), "--ber", "0"]
+    with pytest.raises(ConfigError, match="the recordings of .* and .* are of different images; .*fix: add --data-set NAME"):
+        evaluate.main(arguments)
+    assert evaluate.main([*arguments, "--data-set", "digits"]) == 0
+
+
 def save_digits(folder, names):
     """The test split as images in folders of class names."""
     for index, (image, label) in enumerate(zip(load_dataset("digits").test.images, load_dataset("digits").test.labels)):
