@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -19,29 +21,51 @@ def save_checkpoint(folder: Path, epoch: int, config: dict[str, Any], fingerprin
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    partial = folder / f"checkpoint.pt.{os.getpid()}.partial"  # runs that share a teacher may both be training it
     kept = {"epoch": epoch, "fingerprint": fingerprint, **{name: part.state_dict() for name, part in parts.items()}}
-    try:
-        torch.save(kept, partial)
-        os.replace(partial, folder / "checkpoint.pt")
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(folder / "checkpoint.pt") as file:
+        torch.save(kept, file)
 
 
 def load_checkpoint(folder: Path, fingerprint: dict[str, Any] | None = None, **parts) -> int:
     """Restore the given parts if there is a checkpoint; returns the number of finished epochs, else 0.
 
-    ConfigError: the checkpoint has another ``fingerprint``, where one is given.
+    ConfigError: the checkpoint is damaged, or has another ``fingerprint``, where one is given.
     """
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
+    with reading(path, fix="delete it and the folders of the stages after it"):
+        state = torch.load(path, weights_only=True)
     if fingerprint is not None:
         _check(folder, state.get("fingerprint"), fingerprint)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["epoch"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path`` once it is whole and on the disk: a power cut leaves one or the other."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # runs that share a teacher may both be at it
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: Path, fix: str) -> Iterator[None]:
+    """ConfigError: what is read inside from ``path`` is damaged."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # damage makes torch, pickle and NumPy raise a dozen kinds
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__})", allowed="the whole file, as it was written", fix=fix) from error
 
 
 def _check(folder: Path, kept: dict[str, Any] | None, wanted: dict[str, Any]) -> None:

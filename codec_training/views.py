@@ -6,7 +6,6 @@ consistent", arXiv 2106.05237); mirroring is left free, with the mirrored crop t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from codec_training.augment import crop, pad_reflect
+from codec_training.checkpoint import reading, replacing
 from codec_training.config import LearningConfig
 from codec_training.datasets import Split
 from codec_training.teacher import predict
@@ -57,16 +57,17 @@ class Views:
         cache = folder / f"logits-margin{self.margin}-seed{self.seed}.npy"
         everything = torch.arange(len(self))
         plain = torch.zeros(len(self), dtype=torch.bool)
-        logits = list(torch.from_numpy(np.load(cache))) if cache.is_file() else []
+        logits = []
+        if cache.is_file():
+            with reading(cache, fix="delete it: the teacher is asked again"):
+                logits += torch.from_numpy(np.load(cache))
         missing = range(len(logits), self.count)
         for view in tqdm(missing, desc="teacher looks at the crops"):
             crops = self.images(everything, torch.full_like(everything, view), plain)
             logits.append(predict(teacher, crops).half())
         if missing:
-            partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")  # other runs may be at it as well
-            with partial.open("wb") as file:
+            with replacing(cache) as file:
                 np.save(file, torch.stack(logits).numpy())
-            os.replace(partial, cache)
         self.teacher_logits = torch.stack(logits[: self.count])
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:

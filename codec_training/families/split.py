@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from codec_training.checkpoint import load_checkpoint
+from codec_training.checkpoint import load_checkpoint, reading
 from codec_training.config import CodecConfig, LearningConfig
 from codec_training.datasets import Dataset, Split
 from codec_training.families import DeviceHalf, Trained
@@ -254,7 +254,8 @@ def load_weights(base: nn.Module, path: str) -> None:
     """Torchvision's weights from a file, read without unpickling code; the classifier stays fresh."""
     if not Path(path).is_file():
         raise NotFound(f"there is no file {path}", allowed="torchvision's weights as .pth", fix="correct [training] weights")
-    stored = {name: value for name, value in torch.load(path, weights_only=True).items() if not name.startswith(("fc.", "classifier."))}
+    with reading(Path(path), fix="fetch it again, or correct [training] weights"):
+        stored = {name: value for name, value in torch.load(path, weights_only=True).items() if not name.startswith(("fc.", "classifier."))}
     try:
         absent, unknown = base.load_state_dict(stored, strict=False)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import LearningConfig
 from codec_training.datasets import Dataset, Split, hold_out, load_dataset
 from codec_training.teacher import TeacherConfig, accuracy_percent, shared_folder, train_teacher
@@ -114,3 +115,22 @@ def test_known_logits_are_not_written_again_and_stay_whole_where_writing_fails(t
     with pytest.raises(OSError, match="no space"):
         Views(split, replace(CONFIG, views=4)).distil(Mean(), tmp_path)
     assert cache.read_bytes() == before[1]
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_answers_that_cannot_be_read_are_named(tmp_path, digits, size):
+    Views(digits.train, CONFIG).distil(Mean(), tmp_path)
+    (cache,) = tmp_path.iterdir()
+    cache.write_bytes(cache.read_bytes()[:size])
+    with pytest.raises(ConfigError, match=f"{cache} cannot be read .*fix: delete it: the teacher is asked again"):
+        Views(digits.train, CONFIG).distil(Mean(), tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 100, -100])
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, size):
+    save_checkpoint(tmp_path, 1, {}, model=nn.Linear(2, 2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "config.json"]
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ConfigError, match=f"{path} cannot be read .*fix: delete it and the folders of the stages after it"):
+        load_checkpoint(tmp_path, model=nn.Linear(2, 2))
