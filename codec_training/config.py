@@ -114,6 +114,14 @@ def load_config(name: str):
     return config
 
 
+def with_seed(config, seed: int):
+    """The same training from another seed, under a name of its own. ConfigError: there is no such seed."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"--seed is {seed}", allowed=f"0 to {LARGEST_SEED}", fix="leave it out for the configuration's")
+    codec = dataclasses.replace(config.codec, name=f"{config.codec.name}-seed{seed}")
+    return dataclasses.replace(config, codec=codec, training=dataclasses.replace(config.training, seed=seed))
+
+
 def _check_numbers(where: str, value: Any) -> None:
     """ConfigError: a number that nothing can be trained with, in a table, in its tables and lists."""
     key = where.rpartition(".")[2]

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from codec_training.calibrate import fit_calibration
-from codec_training.config import as_table, load_config
+from codec_training.config import as_table, load_config, with_seed
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.evaluate import evaluate
 from codec_training.export_c import write_c, write_firmware
@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where the training run lies (default: runs)")
     parser.add_argument("--bundles", metavar="DIR", help="where the bundles go (default: RUNS/NAME/bundles)")
+    parser.add_argument("--seed", type=int, help="of the run NAME-seedN, as it was given to `weaklink train`")
     parser.add_argument("--report", metavar="BOARD", help="write nothing; print what CONFIG, the name of a bundle or its folder, asks of a board")
     parser.add_argument("--link", help="with --report: the time on the air of this link only")
     arguments = parser.parse_args(argv)
@@ -72,11 +73,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--link is given alone; allowed: with --report; fix: add that, or leave it out")
     if arguments.output and arguments.target == "bundle":
         parser.error("--output is for C and firmware; allowed: with --target c or stm32; fix: give --bundles for a bundle")
+    if arguments.seed is not None and (arguments.report or arguments.target != "bundle"):
+        parser.error("--seed is of a training run; allowed: without --target and --report; fix: name the bundle NAME-seedN, or its folder")
     if arguments.target != "bundle":
         return export_device(arguments.config, arguments.target, arguments.output, arguments.key_file)
     if arguments.report:
         return print_report(arguments.config, arguments.report, arguments.link)
     config = load_config(arguments.config)
+    if arguments.seed is not None:
+        config = with_seed(config, arguments.seed)
     folder = Path(arguments.runs) / config.codec.name
     dataset = hold_out(load_dataset(config.codec.dataset, arguments.data), config.training.validation)
     for path in export_run(folder, dataset, config, Path(arguments.bundles or folder / "bundles")):

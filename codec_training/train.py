@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import shlex
 from pathlib import Path
 
 import torch
 
-from codec_training.config import load_config
+from codec_training.config import load_config, with_seed
 from codec_training.datasets import Dataset, hold_out, load_dataset
 from codec_training.export import check_target, export_run
 from codec_training.families import find_family
 from semantic_codec.errors import ConfigError
+
+MOST_THREADS = 1024
+"""More than any machine has cores: a number that would take all its memory is refused."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,10 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="another training of the same codec, named NAME-seedN (default: the configuration's)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
-    for flag in ("threads", "seed"):
-        value = getattr(arguments, flag)
-        if value is not None and value < 0:
-            raise ConfigError(f"--{flag} is {value}", allowed="0 or more", fix="leave it out")
+    if not 0 <= arguments.threads <= MOST_THREADS:
+        raise ConfigError(f"--threads is {arguments.threads}", allowed=f"0 to {MOST_THREADS}", fix="leave it out")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = load_config(arguments.config)
@@ -44,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     family.train(config, dataset, folder)
     paths = export_run(folder, dataset, config, bundles)
     print("\n".join(f"bundle: {path}" for path in paths))
-    print(f"next: weaklink evaluate {' '.join(map(str, paths))} --data-set {config.codec.dataset}")
+    measure = ["weaklink", "evaluate", *map(str, paths), "--data-set", config.codec.dataset]
+    print(f"next: {shlex.join(measure + (['--data', arguments.data] if arguments.data else []))}")
     return 0
 
 
@@ -60,12 +62,6 @@ def check_sizes(config, dataset: Dataset) -> None:
             raise ConfigError(
                 f"[{name}] margin is {table.margin}", allowed=f"0 to {min(dataset.shape[:2]) - 1} pixels for these images", fix="make it smaller"
             )
-
-
-def with_seed(config, seed: int):
-    """The same training from another seed, under a name of its own."""
-    codec = replace(config.codec, name=f"{config.codec.name}-seed{seed}")
-    return replace(config, codec=codec, training=replace(config.training, seed=seed))
 
 
 if __name__ == "__main__":

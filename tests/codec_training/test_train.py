@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -40,7 +41,8 @@ validation = 200
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("train")
+    folder = tmp_path_factory.mktemp("train") / "with a blank"
+    folder.mkdir()
     config = folder / "tiny.toml"
     config.write_text(GOOD + TRAINING)
     assert train.main([str(config), "--runs", str(folder), "--threads", "1"]) == 0
@@ -62,8 +64,11 @@ def test_training_writes_a_bundle_and_its_blind_twin(trained):
 def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trained, capsys):
     folder, config = trained
     before = load_bundle(folder / "tiny" / "bundles" / "tiny" / "1")
-    assert train.main([str(config), "--runs", str(folder), "--threads", "1"]) == 0
-    assert "epoch" not in capsys.readouterr().out
+    assert train.main([str(config), "--runs", str(folder), "--threads", "1", "--data", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch" not in printed
+    measure = shlex.split(printed.splitlines()[-1].removeprefix("next: weaklink evaluate "))
+    assert evaluate.main([*measure, "--ber", "0"]) == 0
     assert export.main([str(config), "--runs", str(folder), "--bundles", str(folder / "again")]) == 0
     assert load_bundle(folder / "again" / "tiny" / "1").manifest.files == before.manifest.files
 
@@ -312,11 +317,20 @@ def test_folders_that_cannot_be_made_end_before_training(tmp_path, monkeypatch, 
         train.main(["digits", "--runs", str(tmp_path), flag, str(tmp_path / "file")])
 
 
-@pytest.mark.parametrize("flag", ["--threads", "--seed"])
-def test_negative_numbers_are_refused_before_anything_is_loaded(tmp_path, flag):
-    with pytest.raises(ConfigError, match=f"{flag} is -1; allowed: 0 or more"):
-        train.main(["digits", "--runs", str(tmp_path), flag, "-1"])
+@pytest.mark.parametrize(("flag", "most"), [("--threads", 1024), ("--seed", 2**32 - 1)])
+def test_numbers_that_cannot_be_are_refused_before_anything_is_written(tmp_path, flag, most):
+    for value in (-1, most + 1):
+        with pytest.raises(ConfigError, match=f"{flag} is {value}; allowed: 0 to {most}"):
+            train.main(["digits", "--runs", str(tmp_path), flag, str(value)])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_another_seed_is_exported_by_that_seed(tmp_path):
+    for arguments, name in (([], "digits"), (["--seed", "3"], "digits-seed3")):
+        with pytest.raises(NotFound, match=f"{name} holds 0 integer epochs"):
+            export.main(["digits", "--runs", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit):
+        export.main(["digits", "--target", "c", "--seed", "3"])
 
 
 def test_labels_of_the_recording_are_the_test_split():
