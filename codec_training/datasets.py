@@ -100,6 +100,7 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     """Carve ``count`` random training images out as the validation split (models are chosen on it, never on test).
 
     Of a folder these are the first in their order: when images come, none that was learned from becomes one to validate on.
+    ConfigError: that leaves none of them, or of a class, to learn from.
     """
     if not 0 < count < len(dataset.train):
         raise ConfigError(
@@ -109,9 +110,8 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
         )
     everything = np.arange(len(dataset.train))
     order = everything if dataset.mixed else np.random.default_rng(seed).permutation(everything)
-    return replace(
-        dataset, train=dataset.train.take(np.sort(order[count:])), validation=dataset.train.take(np.sort(order[:count]))
-    )
+    kept, held_out = (dataset.train.take(np.sort(part)) for part in (order[count:], order[:count]))
+    return _learnable(replace(dataset, train=kept, validation=held_out), f"add images, or hold out fewer than {count} in [training] validation")
 
 
 def trained_on(manifest: Manifest, folder: str | os.PathLike | None = None) -> Dataset:
@@ -218,13 +218,13 @@ def load_folder(folder: Path) -> Dataset:
     return _learnable(Dataset(folder.name, classes, whole.take(~test), whole.take(test), mixed=True))
 
 
-def _learnable(dataset: Dataset) -> Dataset:
+def _learnable(dataset: Dataset, fix: str = "add images, or remove the folder") -> Dataset:
     """The data set. ConfigError: a class of it has no training image."""
     for label in np.flatnonzero(np.bincount(dataset.train.labels, minlength=len(dataset.classes)) == 0):
         raise ConfigError(
             f"the class {dataset.classes[label]!r} of {dataset.name} has no training image",
             allowed="PNG, JPEG, WebP, BMP …, at least one of each class",
-            fix="add images, or remove the folder",
+            fix=fix,
         )
     return dataset
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from codec_training.datasets import Split, data_folder, hold_out, load_dataset
+from codec_training.datasets import Dataset, Split, data_folder, hold_out, load_dataset
 from semantic_codec.errors import ConfigError, InvalidRequest, NotFound
 
 
@@ -29,6 +29,13 @@ def test_held_out_images_leave_the_training_split():
 def test_a_validation_split_that_leaves_nothing_is_refused(count):
     with pytest.raises(ConfigError, match=f"validation is {count}, digits has 1347 training images"):
         hold_out(load_dataset("digits"), count)
+
+
+def test_a_class_of_which_all_images_are_held_out_is_named():
+    labels = np.array([0, 1, 1, 1, 1, 1])
+    dataset = Dataset("parts", ("rare", "good"), Split(np.zeros((6, 2, 2, 3), np.uint8), labels), Split(np.zeros((2, 2, 2, 3), np.uint8), labels[:2]), mixed=True)
+    with pytest.raises(ConfigError, match="the class 'rare' of parts has no training image; .*fix: add images, or hold out fewer than 1 in"):
+        hold_out(dataset, 1)
 
 
 def save(path, value, size=(6, 5)):
