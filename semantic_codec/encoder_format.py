@@ -33,6 +33,7 @@ import numpy as np
 from semantic_codec.errors import BundleError
 
 MAGIC = b"WLE1"
+DAMAGED = "encoder.bin is damaged: "
 FULL, DEPTHWISE = 0, 1
 RELU, KEEP_INPUT, ADD_KEPT = 1, 2, 4
 ACCUMULATOR_LIMIT = 1 << 24
@@ -232,4 +233,4 @@ class _Reader:
 
 
 def _broken(problem: str, allowed: str) -> BundleError:
-    return BundleError(f"encoder.bin is damaged: {problem}", allowed=allowed, fix="export the bundle again")
+    return BundleError(f"{DAMAGED}{problem}", allowed=allowed, fix="export the bundle again")

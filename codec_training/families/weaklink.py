@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from codec_training.views import Views
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import ENCODER
 from semantic_codec.encoder import IntegerEncoder
-from semantic_codec.encoder_format import EncoderProgram
+from semantic_codec.encoder_format import DAMAGED, EncoderProgram
 from semantic_codec.errors import BundleError, ConfigError, NotFound
 from semantic_codec.index_map import KINDS
 from semantic_codec.nn.channel import ChannelConfig
@@ -71,7 +72,7 @@ def check_fit(config: Config, dataset: Dataset) -> None:
             allowed="one size",
             fix="set [encoder] height and width to the data set's",
         )
-    program = QuantizedEncoder(config.encoder).export()
+    program = _exportable(config.encoder)
     if config.edge.grid and config.edge.grid != program.latent_shape[1:]:
         raise ConfigError(
             f"[edge] grid is {list(config.edge.grid)}, the encoder's last map is {list(program.latent_shape[1:])}",
@@ -104,6 +105,15 @@ def check_fit(config: Config, dataset: Dataset) -> None:
         )  # fmt: skip
     if config.training.bundle:
         check_bundle(open_bundle(config), program, config, dataset)
+
+
+def _exportable(config: EncoderConfig) -> EncoderProgram:
+    """The encoder before training. ConfigError: no device will run it."""
+    try:
+        return EncoderProgram.from_bytes(QuantizedEncoder(config).export().to_bytes())
+    except (BundleError, struct.error) as error:
+        problem, allowed = (error.problem, error.allowed) if isinstance(error, BundleError) else (str(error), "what encoder.bin has room for")
+        raise ConfigError(f"[encoder]: {problem.removeprefix(DAMAGED)}", allowed=allowed, fix="correct [encoder]") from error
 
 
 def build(config: Config, classes: int) -> tuple[FloatEncoder, Heads]:

@@ -202,7 +202,10 @@ def test_export_of_an_unfinished_run_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols"), ("[4, 4]", "[2, 8]", "last map is"),
+    [("stem_channels = 8", "stem_channels = 8\nstem_kernel = 2", r"^\[encoder\]: layer shape .*kernel=2.*; allowed: kernel 1, 3, 5 or 7.*fix: correct \[encoder\]$"),
+     ("stem_channels = 8", "stem_channels = 8\nstem_stride = 8", r"^\[encoder\]: layer shape .*stride=8"),
+     ("stem_channels = 8", "stem_channels = 8\nstem_kernel = 301", r"^\[encoder\]: .*; allowed: what encoder.bin has room for"),
+     ("height = 8", "height = 9", "the encoder takes 9x8 images"), ("[16, 64]", "[16, 128]", "yields 64 symbols"), ("[4, 4]", "[2, 8]", "last map is"),
      ("batch = 100", "batch = 1200", r"\[training\] batch is 1200; allowed: at most 1147"), ("margin = 1", "margin = 8", "margin is 8; allowed: 0 to 7"),
      ("distil = 0.0\nvalidation = 200", "validation = 200\n[teacher]\nbatch = 2000", r"\[teacher\] batch is 2000")],
 )
