@@ -243,10 +243,22 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return classes
 
 
+def _check_flat(folder: Path) -> None:
+    """ConfigError: a folder in this class folder, none that is hidden, holds images, which would not be read."""
+    for path in sorted(folder.glob("*/**/*")):
+        below = path.relative_to(folder)
+        if path.suffix.lower() in Image.registered_extensions() and not any(part.startswith(".") for part in below.parts):
+            raise ConfigError(
+                f"{path} lies in a folder of the class folder {folder}", allowed="images in the class folders themselves",
+                fix="move it and the others there up, or out of the class folder",
+            )  # fmt: skip
+
+
 def _read_class_folders(folder: Path, classes: tuple[str, ...]) -> tuple[Split, np.ndarray]:
     """All images, mixed, and the number uint64 (N,) that each draws by its path below ``folder``, ascending."""
     images, labels, drawn = [], [], []
     for label, name in enumerate(classes):
+        _check_flat(folder / name)
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() not in Image.registered_extensions():
                 continue

@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     bundles = Path(arguments.bundles or folder / "bundles")
     check_target(config, bundles)
     bundles.mkdir(parents=True, exist_ok=True)  # hours before anything is written there
+    counts = [f"{len(split)} {name}" for name, split in (("training", dataset.train), ("validation", dataset.validation), ("test", dataset.test))]
+    print(f"{', '.join(counts)} images of {len(dataset.classes)} classes", flush=True)
     family.train(config, dataset, folder)
     paths = export_run(folder, dataset, config, bundles)
     print("\n".join(f"bundle: {path}" for path in paths))

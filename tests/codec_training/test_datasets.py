@@ -56,6 +56,19 @@ def test_class_folders_with_and_without_a_test_split(tmp_path):
     assert ((parted.test.images[:, 0, 0, 0] >= 100) == parted.test.labels).all()
 
 
+def test_images_in_folders_of_a_class_folder_are_refused_but_for_hidden_ones(tmp_path):
+    for index in range(20):
+        save(tmp_path / "cat" / f"{index}.png", index)
+        save(tmp_path / "dog" / f"{index}.png", index)
+    save(tmp_path / "dog" / ".thumbnails" / "0.png", 0)
+    (tmp_path / "dog" / "notes").mkdir()
+    (tmp_path / "dog" / "notes" / "camera.txt").touch()
+    assert len(load_dataset(f"folder:{tmp_path}").train) < 40
+    save(tmp_path / "dog" / "june" / "left" / "0.png", 0)
+    with pytest.raises(ConfigError, match="june/left/0.png lies in a folder of the class folder .*dog; allowed: .*fix: move it"):
+        load_dataset(f"folder:{tmp_path}")
+
+
 def test_an_image_more_or_less_moves_no_other_between_train_and_test(tmp_path):
     for index in range(60):
         save(tmp_path / ("cat" if index % 2 else "dog") / f"{index}.png", 4 * index)

@@ -66,7 +66,7 @@ def test_a_finished_run_resumes_without_an_epoch_and_exports_the_same_bytes(trai
     before = load_bundle(folder / "tiny" / "bundles" / "tiny" / "1")
     assert train.main([str(config), "--runs", str(folder), "--threads", "1", "--data", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "epoch" not in printed
+    assert "epoch" not in printed and printed.startswith("1147 training, 200 validation, 450 test images of 10 classes\n")
     measure = shlex.split(printed.splitlines()[-1].removeprefix("next: weaklink evaluate "))
     assert evaluate.main([*measure, "--ber", "0"]) == 0
     assert export.main([str(config), "--runs", str(folder), "--bundles", str(folder / "again")]) == 0
