@@ -10,7 +10,6 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,14 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the flips (default: %(default)s)")
     parser.add_argument("--runtime", help="engine runtime (default: the one that serves)")
     parser.add_argument("--json", type=results_file, metavar="FILE", help="write the table as JSON")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against BER")
+    parser.add_argument("--plot", type=results_file, metavar="FILE.png", help="draw accuracy against BER")
     arguments = parser.parse_args(argv)
     check_arguments(arguments.ber, arguments.draws, arguments.seed)
     if arguments.plot:
         from codec_training.plots import check_suffix, plot_accuracy
 
-        check_suffix(Path(arguments.plot))
-        Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)  # what cannot be written shall not take the whole measurement to show
+        check_suffix(arguments.plot)
     rows, bundles = [], [find_bundle(name) for name in arguments.bundle]
     if arguments.data_set:
         recordings = [record(bundle, *_test_split(bundle, arguments.data_set, arguments.data)) for bundle in bundles]
@@ -73,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         write_json(arguments.json, rows, arguments.seed)
     if arguments.plot:
-        plot_accuracy(rows, Path(arguments.plot))
+        plot_accuracy(rows, arguments.plot)
     return 0
 
 
