@@ -7,7 +7,7 @@ import torch
 from codec_training import evaluate, train
 from codec_training.config import load_config
 from codec_training.datasets import hold_out, load_dataset
-from codec_training.families import weaklink
+from codec_training.families import weaklink, weaklink_stages
 from codec_training.families.weaklink_stages import CodecLoss, Sent
 from codec_training.views import Batch
 from device_client.encoder import Encoder
@@ -16,6 +16,7 @@ from semantic_codec.bitstream import unpack_symbols
 from semantic_codec.bundle import load_bundle, load_recording
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import ConfigError
+from semantic_codec.nn.channel import transmit
 from semantic_codec.nn.edge import EdgeConfig, EdgeNetwork, combined
 from semantic_codec.nn.quantizer import symbol_signs, transmitted
 from tests.codec_training.test_config import GOOD
@@ -158,7 +159,22 @@ def test_hard_bits_enter_without_their_ber():
     assert not torch.allclose(low, high)
 
 
-def test_the_gradient_of_centers_passes_the_channel_but_not_from_the_twin(tmp_path):
+def test_half_of_the_images_are_cut_to_a_level(tmp_path, monkeypatch):
+    def watched(signs, ber, prefix, *rest):
+        prefixes.append(prefix)
+        return transmit(signs, ber, prefix, *rest)
+
+    config, prefixes = load_config(write(tmp_path, GOOD + TRAINING)), []
+    _, heads = weaklink.build(config, 10)
+    monkeypatch.setattr(weaklink_stages, "transmit", watched)
+    torch.manual_seed(0)
+    batch = Batch(torch.zeros(2000, 8, 8, 3, dtype=torch.uint8), torch.arange(2000) % 10, None)
+    CodecLoss(config, heads.eval(), twin=False)(Sent(torch.ones(2000, 64), None, batch))
+    shares = {int(level): float((prefixes[0] == level).float().mean()) for level in prefixes[0].unique()}
+    assert shares == pytest.approx({16: 0.25, 64: 0.75}, abs=0.05)
+
+
+def test_the_gradient_of_centers_passes_the_channel(tmp_path):
     config = load_config(write(tmp_path, CENTERS))
     encoder, heads = weaklink.build(config, 10)
     latents = torch.randn(6, 2, 4, 4, requires_grad=True)
@@ -167,8 +183,17 @@ def test_the_gradient_of_centers_passes_the_channel_but_not_from_the_twin(tmp_pa
     assert float(drift.detach().abs().max()) == pytest.approx(0, abs=1e-6)
     CodecLoss(config, heads, twin=False)(Sent(signs, None, batch, drift)).backward()
     assert latents.grad.abs().sum() > 0 and encoder.centers.values.grad.abs().sum() > 0
-    received = heads.blind.received(signs.detach()).detach()
-    assert not received.requires_grad
+
+
+def test_no_gradient_of_the_twin_reaches_encoder_and_centers(tmp_path):
+    config = load_config(write(tmp_path, CENTERS))
+    encoder, heads = weaklink.build(config, 10)
+    latents = torch.randn(6, 2, 4, 4, requires_grad=True)
+    signs, _ = transmitted(latents, encoder.centers, 32)
+    received = transmit(signs, torch.full((6,), 0.1), torch.full((6,), 64), config.channel)
+    CodecLoss(config, heads, twin=True)._twin_s_answer(received).square().sum().backward()
+    assert latents.grad is None and all(centers.values.grad is None for centers in (encoder.centers, heads.blind.centers))
+    assert heads.blind.embed.weight.grad.abs().sum() > 0
 
 
 def test_symbols_to_signs_and_back():
