@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.growth import main
+from benchmarks import growth
 from semantic_codec.errors import ConfigError
 
 
-def test_the_table(tmp_path: Path):
+def test_the_table(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(growth, "WARM_UP_S", 0.2)
     file, page = tmp_path / "growth.json", tmp_path / "page.md"
     page.write_text("before\n<!-- growth -->\n<!-- end of growth -->\nafter\n")
     small = ["--devices", "3", "--bundles", "2", "--queue-s", "0.5", "--seconds", "0.5", "--turns", "2"]
-    assert main([*small, "--json", str(file), "--docs", str(page)]) == 0
+    assert growth.main([*small, "--json", str(file), "--docs", str(page)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["grows"], row["count"]) for row in rows] == [
         ("devices", 3), ("bundles, one asked", 2), ("bundles, all asked", 2), ("seconds of a full queue", 0.5)
@@ -28,4 +29,4 @@ def test_the_table(tmp_path: Path):
 
 def test_what_cannot_be(tmp_path: Path):
     with pytest.raises(ConfigError, match="bundles"):
-        main(["--bundles", "64", "--json", str(tmp_path / "x.json")])
+        growth.main(["--bundles", "64", "--json", str(tmp_path / "x.json")])

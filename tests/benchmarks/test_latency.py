@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import latency
 from benchmarks.latency_tables import best, device_line, duration, rewrite
-from benchmarks.transfers import Delivery
+from benchmarks.transfers import REPLY_BYTES, Delivery, send_whole
 from channel_emulator.emulator import Emulator
 from semantic_codec.airtime import find_link
 from semantic_codec.bundle import find_bundle
@@ -79,6 +79,14 @@ def test_another_current_changes_the_energy_in_proportion():
         for transmit_ma in ({}, latency.currents(["SX1276=58"], [link]))
     )
     assert twice == pytest.approx(2 * usual) and usual == pytest.approx(29 * 3.3)
+
+
+def test_whoever_sends_the_image_waits_for_the_reply_too():
+    link, sizes = find_link("lora-sf7"), np.full(4, 192)
+    bench = latency.Bench(find_bundle("digits"), latency.find_board("stm32f405"), 1, None, 75, 4, 10, 0)
+    row = bench._send_whole(link, 0.0, "raw image", sizes, np.random.default_rng(0))
+    sent_s = send_whole(link, sizes, 0.0, 10, np.random.default_rng(0)).answer_s[0]
+    assert row["latency_p50_ms"] == pytest.approx(1e3 * (sent_s + link.access_s + link.packet_s(REPLY_BYTES)))
 
 
 def test_nonsense_is_refused():
