@@ -13,7 +13,7 @@ import pytest
 
 from channel_emulator.control_client import call
 from device_client import Device, create_transport
-from device_client.messages import Delivery
+from device_client.messages import Delivery, Request
 from device_client.noise import BitFlips
 from device_client.samples import recording_samples
 from device_client.transports import Transport
@@ -27,6 +27,7 @@ from semantic_codec.errors import (
     Unavailable,
     WeaklinkError,
 )
+from semantic_codec.reply import Reply
 from semantic_codec.serial_framing import add_sync
 
 WAYS = ("udp", "grpc")
@@ -339,3 +340,15 @@ def test_flips_outside_what_a_channel_can_do_are_refused():
 def test_an_unknown_host_is_unavailable(way, host, tiny):
     with pytest.raises(Unavailable, match=f"{host}:1 cannot be reached"):
         Device(tiny, way, f"{host}:1")
+
+
+def test_an_edge_that_answers_again_is_reachable():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        transport = create_transport("udp", f"127.0.0.1:{mute.getsockname()[1]}")
+        line, request = transport._line, Request("tiny", 9, 1, 2, bytes(8), bytes(32), 1, 0)
+        line.unreachable = "nothing listens on that port"
+        assert isinstance(line.silence(request, 1), Unavailable)
+        line.heard(Reply(0, 3, 0.5))
+        assert isinstance(line.silence(request, 1), DeadlineExceeded)
+        transport.close()
