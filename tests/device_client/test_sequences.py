@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,9 @@ from device_client.sequences import SequenceFile
 from semantic_codec.errors import ConfigError, Unavailable
 
 
+@mock.patch("os.fsync")  # a disk takes milliseconds for each, and no power is cut here
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 5))
-def test_no_number_comes_twice(tmp_path_factory, runs, block):
+def test_no_number_comes_twice(fsync, tmp_path_factory, runs, block):
     path = tmp_path_factory.mktemp("device") / "sequence"
     taken = []
     for count in runs:
