@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from channel_emulator.grpc_proxy import OPTIONS
+from channel_emulator.emulator import PROXIES
+from channel_emulator.grpc_proxy import OPTIONS, GrpcProxy
 from channel_emulator.link import bit_errors
 from semantic_codec.errors import AlreadyExists, ConfigError
 from weaklink.v1 import edge_pb2, edge_pb2_grpc
@@ -112,6 +114,19 @@ async def test_status_details_and_trailers_of_the_edge_pass(through):
     assert refused.value.details() == "encoder does not match"
     assert dict(refused.value.initial_metadata())["edge-initial"] == "i"
     assert dict(refused.value.trailing_metadata())["why-bin"] == b"\x01\xfe"
+
+
+async def test_calls_beyond_the_bound_are_refused_and_counted(through, grpc_edge, monkeypatch):
+    monkeypatch.setitem(PROXIES, "grpc", partial(GrpcProxy, max_in_flight=1))
+    link, stub, _ = await through()
+    first = stub.Infer(request(codec="wait"))
+    while not grpc_edge.requests:
+        await asyncio.sleep(0.01)
+    with pytest.raises(grpc.aio.AioRpcError, match="allowed: 1; fix: slow down") as refused:
+        await stub.Infer(request())
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert link.tallies["up"].frames["queue_full"] == 1 and link.in_flight == 1
+    first.cancel()
 
 
 async def test_the_deadline_holds_during_delay_and_at_the_edge(through):

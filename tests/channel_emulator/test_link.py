@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channel_emulator.chain import channel_rng
-from channel_emulator.channels import CHANNELS, create_channel
+from channel_emulator.channels import CHANNELS, Transmission, create_channel
 from channel_emulator.control_client import print_link
-from channel_emulator.link import Link, bit_errors
+from channel_emulator.link import Link, bit_errors, judge
 from channel_emulator.settings import parse_link
 from semantic_codec.errors import ConfigError
 
@@ -90,6 +90,13 @@ def test_every_frame_has_one_outcome_and_the_true_ber_is_counted():
     assert tally.bits == 8 * sum(map(len, flat))
     assert tally.flipped == sum(bit_errors(FRAME, data) for data in flat) > 0
     assert link.as_json()["stats"]["up"]["true_ber"] == tally.flipped / tally.bits
+
+
+def test_one_damaged_copy_of_two_is_damage():
+    sent = bytes(4)
+    whole, hurt = Transmission(bytes(4), 0.0), Transmission(b"\1" + sent[1:], 0.0, sent)
+    for copies in ([whole, hurt], [hurt, whole]):
+        assert judge(sent, copies, "lost") == ("damaged", 1, 64, 1)
 
 
 def test_each_channel_reports_what_it_did():

@@ -52,6 +52,13 @@ def test_a_service_that_never_gets_ready_is_stopped():
     assert not alive(service.process.pid)
 
 
+@pytest.mark.timeout(30)
+def test_a_service_that_does_not_end_is_killed():
+    with Service(["emulate", "--control-port", "0"], stop_s=0.2) as emulator:
+        emulator.process.send_signal(signal.SIGSTOP)
+    assert emulator.process.returncode == -signal.SIGKILL
+
+
 def test_a_service_that_a_signal_meets_while_it_starts_is_stopped(monkeypatch):
     def interrupted(*arguments, **options) -> subprocess.Popen:
         made.append(popen(*arguments, **options))
