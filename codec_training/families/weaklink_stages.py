@@ -26,7 +26,7 @@ from codec_training.families.weaklink_bundle import taught
 from codec_training.stages import consistency_loss, epochs_of, task_loss
 from codec_training.views import Batch, Views
 from semantic_codec.nn.channel import Received, draw_ber, transmit
-from semantic_codec.nn.edge import EdgeNetwork
+from semantic_codec.nn.edge import EdgeNetwork, received_share
 from semantic_codec.nn.encoder import FloatEncoder
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.precision import in_half
@@ -126,13 +126,13 @@ class CodecLoss:
         symbols = network.received(soft)
         if drift is not None:
             symbols = symbols + drift * received.known.unflatten(1, (-1, self.config.encoder.bits)).all(-1)
-        return network.answer(symbols, (soft != 0).to(soft.dtype).mean(1), received.ber)[self.config.codec.task]
+        return network.answer(symbols, received_share(soft), received.ber)[self.config.codec.task]
 
     def _twin_s_answer(self, received: Received) -> torch.Tensor:
         """Of the blind network, from which no gradient reaches encoder and centers."""
-        hard = received.hard.detach()
-        symbols = self.heads.blind.received(hard).detach()
-        return self.heads.blind.answer(symbols, hard.abs().mean(1), received.ber)[self.config.codec.task]
+        soft = received.soft.detach()
+        symbols = self.heads.blind.received(soft).detach()
+        return self.heads.blind.answer(symbols, received_share(soft), received.ber)[self.config.codec.task]
 
 
 def encoded(encoder: nn.Module, views: Views, config: Config, half: bool) -> Callable[[int], Iterator[Sent]]:
@@ -158,10 +158,10 @@ def exported(reference: IntegerReference, views: Views, config: Config, teacher:
     return epochs_of(sent, views, config)
 
 
-@torch.no_grad()
 def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, config: Config, twin: bool):
     """Accuracy on the validation split at :data:`WATCHED` points, with flips from a fixed seed."""
     labels = torch.from_numpy(split.labels)
+    networks = {"": heads.aware} | ({"blind ": heads.blind} if twin else {})
 
     @torch.no_grad()
     def validate() -> dict[str, float]:
@@ -173,10 +173,9 @@ def validator(heads: Heads, signs: Callable[[], torch.Tensor], split: Split, con
             generator = torch.Generator().manual_seed(1)
             flips = torch.rand(sent.shape, generator=generator) < ber
             known = (torch.arange(sent.shape[1]) < prefix).float()
-            hard = torch.where(flips, -sent, sent) * known
+            soft = torch.where(flips, -sent, sent) * known * (1 - 2 * ber)
             rate = torch.full((len(sent),), ber)
-            networks = [("", heads.aware, hard * (1 - 2 * ber))] + ([("blind ", heads.blind, hard)] if twin else [])
-            for name, network, soft in networks:
+            for name, network in networks.items():
                 right = network(soft, rate)[config.codec.task].argmax(1) == labels
                 scores[f"{name}{prefix}b@{ber:g}"] = 100 * float(right.float().mean())
         return scores

@@ -60,11 +60,6 @@ class Received:
         """Posterior means (1 - 2p) r, 0 where erased or beyond the prefix."""
         return self.signs * (1 - 2 * self.ber)[:, None] * self.known
 
-    @property
-    def hard(self) -> torch.Tensor:
-        """The received signs without the BER: what a blind decoder sees."""
-        return self.signs * self.known
-
 
 def draw_ber(count: int, config: ChannelConfig, generator: torch.Generator | None = None) -> torch.Tensor:
     """Bit error rates float (count,)."""
