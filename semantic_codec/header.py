@@ -12,6 +12,7 @@ import operator
 from binascii import crc_hqx
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,10 +36,11 @@ class Header:
     device: int
     sequence: int
     version: int = OPEN_MODE
+    widths: ClassVar[dict[str, int]] = WIDTHS
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            check_range(field.name, getattr(self, field.name), WIDTHS[field.name])
+            check_range(field.name, getattr(self, field.name), self.widths[field.name])
 
 
 def check_range(name: str, value: int, width: int) -> None:

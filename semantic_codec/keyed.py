@@ -9,13 +9,13 @@ function keeps its strength at that length. Poly1305 does not: its bound vanishe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2s
 
 from semantic_codec.chacha20 import keystream
 from semantic_codec.errors import ConfigError
-from semantic_codec.header import check_range, pack_numbers, unpack_numbers
+from semantic_codec.header import Header, pack_numbers, unpack_numbers
 from semantic_codec.header_code import HeaderCode
 
 KEYED_MODE = 1
@@ -34,18 +34,11 @@ FRAME, REPLY = b"F", b"R"
 
 
 @dataclass(frozen=True)
-class KeyedHeader:
-    """What a keyed frame says of itself. InvalidRequest: a field does not fit its width."""
+class KeyedHeader(Header):
+    """What a keyed frame says of itself."""
 
-    codec: int
-    level: int
-    device: int
-    sequence: int
     version: int = KEYED_MODE
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            check_range(entry.name, getattr(self, entry.name), WIDTHS[entry.name])
+    widths = WIDTHS
 
 
 @dataclass(frozen=True)
