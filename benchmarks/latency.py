@@ -14,7 +14,6 @@ In favour of the rivals: no time for JPEG encoding, for the edge's network on th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from semantic_codec.errors import ConfigError
 from semantic_codec.frame import HEADER_BYTES, FrameReader, WireCodec, encode_frame
 from semantic_codec.header import Header
 from semantic_codec.reply import Reply, encode_reply, read_reply
-from semantic_codec.report import results_file, write_json
+from semantic_codec.report import read_rows, results_file, write_json
 
 LINKS = ("lora-sf7", "lora-sf9", "lora-sf12", "802154", "ble-1m", "wifi-6m")
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1)
@@ -103,8 +102,7 @@ def currents(given: list[str], links: list[Link]) -> dict[str, float]:
 
 def local_accuracy(bundle: Bundle, path: Path = LOCAL) -> float | None:
     """Percent, of the bundle's encoder with the probe behind it; None where nobody measured that."""
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return next((row["accuracy_percent"] for row in rows if row["encoder_hash"] == bundle.encoder_hash.hex()), None)
+    return next((row["accuracy_percent"] for row in read_rows(path) if row["encoder_hash"] == bundle.encoder_hash.hex()), None)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.latency_tables import rewrite
 from benchmarks.overload_loads import Frames, Load, flooded, open_load
 from benchmarks.processes import cpu_s, memory_mb
-from benchmarks.rivals.store import read_rows
 from benchmarks.serving_servers import Server, start_weaklink
 from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
-from semantic_codec.report import NOT_MEASURED, print_table, results_file, write_json
+from semantic_codec.report import NOT_MEASURED, print_table, read_rows, results_file, write_json
 
 RESULT = Path(__file__).parent / "results" / "overload.json"
 DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}

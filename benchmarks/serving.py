@@ -31,7 +31,6 @@ from benchmarks import clients, h2load, udp_devices
 from benchmarks.h2load import Load
 from benchmarks.latency_tables import rewrite
 from benchmarks.processes import busy_s, cpu_s, memory_mb
-from benchmarks.rivals.store import read_rows
 from benchmarks.serving_servers import (
     OWN,
     RIVALS,
@@ -48,7 +47,7 @@ from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError
 from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
-from semantic_codec.report import print_table, results_file, write_json
+from semantic_codec.report import print_table, read_rows, results_file, write_json
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
 CONCURRENCY = (1, 8, 64, 256)

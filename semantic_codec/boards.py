@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from semantic_codec.bundle import Bundle
 from semantic_codec.encoder_format import EncoderProgram
 from semantic_codec.errors import NotFound
+from semantic_codec.report import read_rows
 
 MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "results" / "device.json"
 
@@ -72,8 +71,7 @@ def read_measurement(bundle: Bundle, core: str, path: Path = MEASUREMENTS) -> De
 
     Its rows carry codec, board, layer ("all", "0", "1", ...), macs and instructions; that of all layers flash and RAM too.
     """
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.is_file() else []
-    layers = {row["layer"]: row for row in rows if (row["codec"], row["board"]) == (bundle.manifest.name, core)}
+    layers = {row["layer"]: row for row in read_rows(path) if (row["codec"], row["board"]) == (bundle.manifest.name, core)}
     if "all" not in layers or not bundle.runs_on_devices:
         return DeviceMeasurement()
     whole = layers.pop("all")

@@ -99,6 +99,11 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], 
         file.write_text(text + "\n")
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that :func:`write_json` wrote there; none where there is no file."""
+    return json.loads(path.read_text())["rows"] if path.is_file() else []
+
+
 def results_file(text: str) -> Path:
     """The path that a command will write its rows to, as argparse's `type`: what cannot be written shall not take the whole
     measurement to show. Its folder is made, a file that is there stays as it is. ConfigError: it cannot be written."""

@@ -17,12 +17,12 @@ from benchmarks.codecs.rows import BASE, is_mean, measure, named, planned, taken
 from benchmarks.codecs.tables import markdown
 from benchmarks.latency_tables import rewrite
 from benchmarks.rivals.channels import CONDITIONS
-from benchmarks.rivals.store import Store, read_rows, refuse_fewer
+from benchmarks.rivals.store import Store, refuse_fewer
 from codec_training import train
 from codec_training.evaluate import DRAWS
 from codec_training.export import TooLargeToShip
 from semantic_codec.errors import ConfigError
-from semantic_codec.report import results_file
+from semantic_codec.report import read_rows, results_file
 
 RESULTS = Path(__file__).parents[1] / "results"
 

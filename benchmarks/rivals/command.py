@@ -24,7 +24,7 @@ from benchmarks.rivals.code_rows import VALIDATION_IMAGES, CodeRows, base_parame
 from benchmarks.rivals.contest import Contest
 from benchmarks.rivals.picture_rows import measure_pictures
 from benchmarks.rivals.plot import plot_codes
-from benchmarks.rivals.store import Store, read_rows, refuse_fewer
+from benchmarks.rivals.store import Store, refuse_fewer
 from benchmarks.rivals.tables import markdown
 from benchmarks.rivals.targets import verdicts
 from codec_training.config import load_config
@@ -32,7 +32,7 @@ from codec_training.datasets import trained_on
 from codec_training.evaluate import DRAWS
 from semantic_codec.bundle import Manifest, Recording, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
-from semantic_codec.report import results_file
+from semantic_codec.report import read_rows, results_file
 
 
 def main(argv: list[str] | None = None) -> int:

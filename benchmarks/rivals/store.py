@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from semantic_codec.errors import ConfigError
-from semantic_codec.report import git_state, write_json
+from semantic_codec.report import git_state, read_rows, write_json
 
 Row = dict[str, Any]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file of results; none where there is no file."""
-    return json.loads(path.read_text())["rows"] if path.is_file() else []
 
 
 def refuse_fewer(path: Path | None, images: int, draws: int) -> None:
