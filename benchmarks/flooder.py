@@ -82,10 +82,10 @@ def open_sockets(target: tuple[str, int], sources: Sequence[tuple[str, int]]) ->
     return sockets
 
 
-def flood(target: tuple[str, int], rate: float, kind: str, seed: int = 0) -> Iterator[int]:
+def flood(target: tuple[str, int], rate: float, kind: str) -> Iterator[int]:
     """Sends a batch whenever one is due, and yields what was sent. A sender that falls behind does not catch up: the
     rate is one that was never exceeded."""
-    noise, sockets = Noise(seed), itertools.cycle(open_sockets(target, KINDS[kind]))
+    noise, sockets = Noise(0), itertools.cycle(open_sockets(target, KINDS[kind]))
     due = time.monotonic()
     while True:
         now = time.monotonic()

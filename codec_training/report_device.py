@@ -17,10 +17,10 @@ from semantic_codec.frame import HEADER_BYTES
 from semantic_codec.report import format_table
 
 
-def print_report(name: str, board: str, link: str | None = None, measurements: Path = MEASUREMENTS) -> int:
+def print_report(name: str, board: str, link: str | None = None) -> int:
     """Print the report of a bundle, given by name or folder, for a board and one link, by default all of them."""
     bundle = find_bundle(name)
-    print(device_report(bundle, find_board(board), [find_link(link).name] if link else list(LINKS), measurements))
+    print(device_report(bundle, find_board(board), [find_link(link).name] if link else list(LINKS)))
     return 0
 
 

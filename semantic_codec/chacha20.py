@@ -13,7 +13,7 @@ try:
 except ImportError:
     _Library = None
 
-KEY_BYTES, NONCE_BYTES, BLOCK_BYTES = 32, 12, 64
+BLOCK_BYTES = 64
 _CONSTANTS = struct.unpack("<4I", b"expand 32-byte k")
 _MASK = 0xFFFFFFFF
 _ROUNDS = (

@@ -10,13 +10,12 @@ import math
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -169,13 +168,9 @@ def format_table(
     return "\n".join(lines)
 
 
-def print_table(
-    rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[str] | Mapping[str, str] | None = None,
-    file: TextIO | None = None,
-) -> None:
-    """Print `format_table(rows, columns)` to `file`, stdout by default."""
-    print(format_table(rows, columns), file=file or sys.stdout)
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str] | None = None) -> None:
+    """Print `format_table(rows, columns)`."""
+    print(format_table(rows, columns))
 
 
 def _is_number(value: Any) -> bool:
