@@ -13,20 +13,11 @@ from hypothesis import strategies as st
 from semantic_codec.bitstream import pack_symbols
 from semantic_codec.bundle import find_bundle
 from semantic_codec.encoder import IntegerEncoder
-from semantic_codec.encoder_format import (
-    ADD_KEPT,
-    DEPTHWISE,
-    FULL,
-    KEEP_INPUT,
-    RELU,
-    EncoderProgram,
-    IntegerLayer,
-    LayerShape,
-    accumulator_peak,
-)
+from semantic_codec.encoder_format import FULL, RELU, EncoderProgram, IntegerLayer, LayerShape
 from semantic_codec.errors import BundleError, InvalidRequest, NotFound
 from semantic_codec.nn.integer import IntegerReference
 from semantic_codec.nn.quantized import fixed_point
+from tests.device_client.stm32.programs import any_programs, images_for
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -86,54 +77,18 @@ def test_three_bit_symbols_are_packed_as_the_wire_format_says():
             assert int(bits.ljust(size * 8, "0"), 2).to_bytes(size, "big").hex() == stream
 
 
-@st.composite
-def programs(draw):
-    """Small programs of every kind of layer, with integers up to what the proof allows."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    bits = draw(st.integers(1, 3))
-    channels = draw(st.integers(1, 4))
-    shapes = [LayerShape(FULL, draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 3)), RELU, 3, channels)]
-    for kind in draw(st.lists(st.sampled_from(["full", "depthwise", "residual"]), max_size=3)):
-        flag = draw(st.sampled_from([0, RELU]))
-        if kind == "residual":
-            shapes.append(LayerShape(FULL, 1, 1, RELU | KEEP_INPUT, channels, 5))
-            shapes.append(LayerShape(FULL, 3, 1, ADD_KEPT, 5, channels))
-        elif kind == "depthwise":
-            shapes.append(LayerShape(DEPTHWISE, 3, draw(st.integers(1, 2)), flag, channels, channels))
-        else:
-            shapes.append(LayerShape(FULL, 3, 1, flag, channels, channels))
-    layers = [_random_layer(rng, shape, index > 0) for index, shape in enumerate(shapes)]
-    last = LayerShape(FULL, 1, 1, 0, channels, draw(st.integers(1, 3)))
-    thresholds = np.sort(rng.integers(-4000, 4000, (last.outputs, 2**bits - 1)), axis=1).astype(np.int32)
-    weights = rng.integers(-127, 128, last.weight_shape).astype(np.int8)
-    index_map = rng.permutation(2**bits).astype(np.uint8)
-    layers.append(IntegerLayer(last, weights, thresholds=thresholds, index_map=index_map))
-    return EncoderProgram(height, width, bits, tuple(layers))
-
-
-def _random_layer(rng, shape: LayerShape, signed_input: bool) -> IntegerLayer:
-    weights = rng.integers(-127, 128, shape.weight_shape).astype(np.int8)
-    bias = rng.integers(-5000, 5000, shape.outputs).astype(np.int32)
-    peak = accumulator_peak(IntegerLayer(shape, weights, bias), -128, 127)
-    multiplier, shift = fixed_point(rng.uniform(1e-4, 2e-1, shape.outputs), peak)
-    return IntegerLayer(shape, weights, bias, multiplier, shift)
-
-
 @settings(max_examples=150)
-@given(programs(), st.integers(0, 2**32 - 1))
+@given(any_programs(), st.integers(0, 2**32 - 1))
 def test_numpy_and_torch_agree_on_any_program_and_image(program, seed):
     program = EncoderProgram.from_bytes(program.to_bytes())
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (3, program.height, program.width, 3)).astype(np.uint8)
-    images[1] = rng.choice([0, 255], images[1].shape)
+    images = images_for(program, seed)
     symbols = IntegerEncoder(program).encode(images)
-    assert symbols.shape == (3, program.symbols) and symbols.max() < 2**program.bits_per_symbol
+    assert symbols.shape == (2, program.symbols) and symbols.max() < 2**program.bits_per_symbol
     assert (IntegerReference(program)(torch.from_numpy(images)).numpy() == symbols).all()
 
 
 @settings(max_examples=100)
-@given(programs())
+@given(any_programs())
 def test_bytes_are_read_back_as_written(program):
     data = program.to_bytes()
     assert EncoderProgram.from_bytes(data).to_bytes() == data
