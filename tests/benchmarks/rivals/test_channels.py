@@ -15,7 +15,7 @@ def test_a_shorter_payload_has_the_flips_of_its_prefix():
     assert (long[:, :64] == short).all()
 
 
-@pytest.mark.parametrize("ber", [1e-2, 5e-2])
+@pytest.mark.parametrize("ber", [1e-2, 5e-2, 0.2])
 def test_bursts_have_the_mean_ber_and_are_not_independent(ber):
     flips, erased = Condition("bursts", ber).draw(3000, 128, 128, 0, 0)
     assert flips.mean() == pytest.approx(ber, rel=0.15) and not erased.any()

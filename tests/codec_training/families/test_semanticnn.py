@@ -14,6 +14,7 @@ from codec_training.families import semanticnn, split
 from device_client.encoder import Encoder
 from edge_server.engine import Engine, EngineRequest
 from semantic_codec.bundle import load_bundle, load_recording
+from semantic_codec.nn.semanticnn import FeatureEncoder
 from semantic_codec.nn.split_codec import build
 from semantic_codec.errors import BundleError, ConfigError, NotFound
 
@@ -76,6 +77,7 @@ def paper(images, tmp_path_factory):
     return run(images, tmp_path_factory.mktemp("paper"), PAPER)
 
 
+@pytest.mark.slow
 def test_the_paper_s_codec_learns_and_says_what_its_base_can(paper):
     _, bundle = paper
     manifest = bundle.manifest
@@ -87,6 +89,7 @@ def test_the_paper_s_codec_learns_and_says_what_its_base_can(paper):
     assert "no device runs" in card and "uncompressed base" in card
 
 
+@pytest.mark.slow
 def test_recording_and_data_set_give_the_same_answers(paper, tmp_path, images):
     _, bundle = paper
     targets = [tmp_path / name for name in ("recording.json", "data_set.json")]
@@ -97,6 +100,7 @@ def test_recording_and_data_set_give_the_same_answers(paper, tmp_path, images):
     assert first == second and first[0]["images"] == 72
 
 
+@pytest.mark.slow
 def test_a_device_refuses_it_and_the_edge_answers(paper):
     _, bundle = paper
     with pytest.raises(BundleError, match="has no encoder.bin, only a reference encoder in floats"):
@@ -107,6 +111,7 @@ def test_a_device_refuses_it_and_the_edge_answers(paper):
     assert 0 < answer.tasks["label"][0][1] <= 1
 
 
+@pytest.mark.slow
 def test_an_export_that_is_too_large_says_how_large_and_is_the_same_bytes(paper, tmp_path, monkeypatch):
     path, bundle = paper
     monkeypatch.setattr(export, "MAX_BUNDLE_BYTES", 100_000)
@@ -160,3 +165,9 @@ def test_pretrained_weights_fill_all_but_the_classifier(tmp_path):
         split.load_weights(build(20, 12, 3, "label", semanticnn.SemanticnnConfig())[0], str(tmp_path / "weights.pth"))
     with pytest.raises(NotFound, match="there is no file"):
         split.load_weights(base, str(tmp_path / "none.pth"))
+
+
+def test_the_latents_of_every_image_have_unit_power():
+    torch.manual_seed(0)
+    latents = FeatureEncoder(8)(torch.randn(3, 8, 12, 8))
+    assert (latents**2).mean((1, 2, 3)).tolist() == pytest.approx([1] * 3, rel=1e-4)

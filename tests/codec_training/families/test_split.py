@@ -17,6 +17,7 @@ from semantic_codec.errors import BundleError, ConfigError
 from semantic_codec.nn.aecnn import Attended, ChannelSelection
 from semantic_codec.nn.centers import UniformLevels
 from semantic_codec.nn.families import load_edge_network, load_reference_encoder
+from semantic_codec.nn.gdn import GDN
 from semantic_codec.nn.split_codec import build
 from tests.codec_training.families.test_semanticnn import images  # noqa: F401  a fixture
 
@@ -137,6 +138,10 @@ def test_depthwise_convolutions_count_as_any_others():
         return torch.nn.Sequential(Moved(), torch.nn.Conv2d(3, 8, 1), kind(8, 8, 3, padding=1, groups=8))
 
     assert count_macs(device(Layer), 6, 5) == count_macs(device(torch.nn.Conv2d), 6, 5) == 6 * 5 * (3 * 8 + 9 * 8)
+
+
+def test_a_divisive_norm_counts_what_mixes_its_channels():
+    assert count_macs(torch.nn.Sequential(Moved(), GDN(3)), 6, 5) == 6 * 5 * 3 * 3
 
 
 class Moved(torch.nn.Module):

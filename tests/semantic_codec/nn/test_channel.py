@@ -53,6 +53,12 @@ def test_bers_are_log_uniform_with_a_share_at_zero():
     assert (noisy < middle).float().mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_bpsk_in_white_noise_has_the_published_error_rates():
+    for snr_db, published in ((7.0, 7.7e-4), (-6.0, 0.239)):
+        (ber,) = draw_ber(1, ChannelConfig(snr_db=(snr_db, snr_db), clean_share=0)).tolist()
+        assert ber == pytest.approx(published, rel=0.02)
+
+
 def test_the_gradient_passes_with_the_sign_that_arrived():
     signs = torch.ones(1, 64, requires_grad=True)
     received = transmit(signs, torch.tensor([0.25]), torch.tensor([64]), PLAIN, torch.Generator().manual_seed(1))

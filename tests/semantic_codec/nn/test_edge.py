@@ -39,6 +39,14 @@ def test_a_convolutional_network_sees_symbols_plane_by_plane():
     assert torch.equal(seen[0][0, 1], torch.arange(6.0, 12.0).view(2, 3))
 
 
+def test_the_network_is_told_which_share_of_the_bits_arrived():
+    network = EdgeNetwork(24, {"label": 5}, EdgeConfig(width=16, blocks=1)).eval()
+    seen = []
+    network.condition.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][0, 2].item()))
+    network(torch.tensor([[1.0] * 18 + [0.0] * 6]), torch.zeros(1))
+    assert seen == [0.75]
+
+
 def test_a_bundle_loads_and_one_with_other_shapes_is_refused(tmp_path):
     bundle = find_bundle("digits")
     assert load_edge_network(bundle)(torch.zeros(1, bundle.manifest.bits), torch.zeros(1))["label"].shape == (1, 10)

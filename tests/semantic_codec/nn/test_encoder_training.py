@@ -57,6 +57,15 @@ def test_a_layer_that_died_is_named():
         QuantizedEncoder.from_float(encoder, images)
 
 
+def test_a_threshold_is_the_first_sum_at_which_the_latent_is_not_negative(trained):
+    quantized = QuantizedEncoder.from_float(*trained)
+    last = quantized.layers[-1]
+    unit = float(quantized.layers[-2].scale) * last.weight_scale().double().numpy()
+    zero = -last.bias.detach().double().numpy() / unit  # the sum, in the accumulator's units, at which the latent is 0
+    thresholds = quantized.export().layers[-1].thresholds[:, 0]
+    assert (thresholds >= zero).all() and (thresholds - 1 < zero).all()
+
+
 @pytest.mark.parametrize("gain", [0.0, 1e-6, 1e-4, 1e-3])
 def test_a_channel_that_hardly_depends_on_its_input_is_exported(gain):
     torch.manual_seed(0)
