@@ -29,3 +29,17 @@ def test_the_floor_of_smoothed_labels_is_found(smoothed):
         return calibration_error_percent(given.max(axis=1), given.argmax(axis=1) == labels)
 
     assert error(found["floor"], found["temperature"][0][0]) < 1.5 < 3 < error(0.0, 1.0)
+
+
+def test_each_level_and_rate_has_the_temperature_that_it_needs():
+    rng = np.random.default_rng(3)
+    truth = rng.dirichlet(np.full(CLASSES, 0.5), size=4000)
+    labels = (truth.cumsum(axis=1) < rng.random((len(truth), 1))).sum(axis=1).clip(max=CLASSES - 1)
+
+    def logits(received, level, ber):
+        assert received.mean() == pytest.approx(ber, abs=0.02)
+        return ((1 + level) * (1 + 10 * ber) * np.log(truth + 1e-6)).astype(np.float32)
+
+    found = fit_calibration(logits, np.zeros((4000, 8), np.uint8), labels, levels=2, draws=1)
+    first, second = np.array(found["temperature"])
+    assert (np.diff(first) > 0).all() and second == pytest.approx(2 * first, rel=0.15)  # the floor, of clean bits, bends them a little

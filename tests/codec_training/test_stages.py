@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from codec_training.config import LearningConfig
 from codec_training.optimizers import OPTIMIZERS, Muon, optimizers_of, orthogonalized
-from codec_training.stages import Stage
+from codec_training.stages import Stage, _warm_cosine, annealed, consistency_loss, task_loss
+from codec_training.views import Batch
 from semantic_codec.errors import ConfigError
+from semantic_codec.nn.centers import Centers
 
 STEPS = 5
 
@@ -136,3 +139,48 @@ def test_an_orthogonalized_matrix_keeps_its_directions_and_loses_their_sizes(sha
     about = left.T @ orthogonalized(matrix) @ right.T
     assert (about - torch.diag(about.diag())).abs().max() < 0.02
     assert 0.6 < about.diag().min() and about.diag().max() < 1.25
+
+
+def test_a_teacher_s_term_has_its_share_and_its_temperature():
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(2, 16, 5)
+    batch = Batch(torch.empty(0), torch.arange(16) % 5, teacher)
+    alone, taught, both = (float(task_loss(logits, batch, LearningConfig(distil=share, teacher_temperature=2.0))) for share in (0.0, 1.0, 0.25))
+    target = (teacher / 2).softmax(1)
+    divergence = (target * (target.log() - (logits / 2).log_softmax(1))).sum(1).mean()
+    assert alone == pytest.approx(float(F.cross_entropy(logits, batch.labels)))
+    assert taught == pytest.approx(4 * float(divergence), rel=1e-4)  # Hinton's T^2 keeps its gradients as large as the labels'
+    assert both == pytest.approx(0.75 * alone + 0.25 * taught, rel=1e-4)
+
+
+def test_consistency_is_the_divergence_from_the_clean_answer_which_it_does_not_move():
+    torch.manual_seed(0)
+    clean, noisy = (torch.randn(8, 5, requires_grad=True) for _ in range(2))
+    loss = consistency_loss(clean, noisy)
+    p, q = clean.detach().softmax(1), noisy.detach().softmax(1)
+    assert float(loss.detach()) == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-4)
+    loss.backward()
+    assert clean.grad is None and noisy.grad.abs().sum() > 0
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    share = _warm_cosine(100)
+    assert [share(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    rest = [share(step) for step in range(5, 101)]
+    assert rest == sorted(rest, reverse=True) and rest[0] == 1 and rest[-1] == pytest.approx(0)
+
+
+def test_the_assignment_to_centers_gets_sharper_from_epoch_to_epoch():
+    centers, seen = Centers(2), []
+    epochs = annealed(lambda epoch: iter(()), centers, 3, (4.0, 36.0))
+    for epoch in range(3):
+        epochs(epoch)
+        seen.append(centers.sharpness)
+    assert seen == pytest.approx([4, 12, 36])
+
+
+def test_biases_and_norms_do_not_decay():
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    groups = optimizers_of(network, "adamw", 1e-3, 0.02)[""].param_groups
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert [decays[id(p)] for p in network.parameters()] == [0.02, 0, 0, 0]

@@ -15,7 +15,7 @@ from codec_training.checkpoint import load_checkpoint
 from codec_training.config import load_config
 from codec_training.datasets import hold_out, load_dataset
 from codec_training.families import weaklink
-from semantic_codec.bundle import find_bundle, load_bundle, load_recording
+from semantic_codec.bundle import Recording, find_bundle, load_bundle, load_recording
 from semantic_codec.errors import ConfigError, NotFound
 from semantic_codec.nn.encoder import FloatEncoder
 from tests.codec_training.test_config import GOOD
@@ -348,3 +348,23 @@ def test_labels_of_the_recording_are_the_test_split():
 
     assert (load_recording(find_bundle("digits")).labels == load_dataset("digits").test.labels).all()
     assert np.bincount(load_recording(find_bundle("digits")).labels).min() > 0
+
+
+def test_rows_cost_the_header_too():
+    bundle = find_bundle("digits")
+    recording = load_recording(bundle)
+    rows = evaluate.evaluate(bundle, Recording(recording.bitstreams[:50], recording.labels[:50]), bers=(0.0,))
+    assert [row["on_air_bytes"] for row in rows] == [18 + level.payload_bytes for level in bundle.manifest.levels]
+
+
+class Told(torch.nn.Module):
+    """Answers with what it is told of each bit."""
+
+    def forward(self, soft: torch.Tensor, ber: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"label": soft}
+
+
+def test_calibration_sees_the_prefix_alone():
+    manifest = {"tasks": [{"name": "label"}], "levels": [4, 8], "bits_per_symbol": 1}
+    logits = export._logits(Told(), manifest)(np.ones((3, 8), np.uint8), 0, 0.1)
+    assert logits.tolist() == [pytest.approx([0.8] * 4 + [0] * 4)] * 3

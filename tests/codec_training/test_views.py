@@ -10,7 +10,7 @@ from torch import nn
 from codec_training.checkpoint import load_checkpoint, save_checkpoint
 from codec_training.config import LearningConfig
 from codec_training.datasets import Dataset, Split, hold_out, load_dataset
-from codec_training.teacher import TeacherConfig, accuracy_percent, shared_folder, train_teacher
+from codec_training.teacher import Teacher, TeacherConfig, accuracy_percent, answers, shared_folder, train_teacher
 from codec_training.views import Views
 from semantic_codec.errors import ConfigError
 
@@ -134,3 +134,28 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ConfigError, match=f"{path} cannot be read .*fix: delete it and the folders of the stages after it"):
         load_checkpoint(tmp_path, model=nn.Linear(2, 2))
+
+
+def test_an_epoch_has_every_image_once_with_the_answer_to_its_crop(tmp_path):
+    split = Split(np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), np.uint8), np.arange(40))
+    views = Views(split, LearningConfig(views=3, margin=2, mirror=False))
+    views.distil(Mean(), tmp_path)
+    batches = list(views.batches(10, torch.Generator().manual_seed(0)))
+    assert torch.cat([batch.labels for batch in batches]).sort().values.tolist() == list(range(40))
+    for batch in batches:
+        assert torch.allclose(batch.teacher[:, 0], batch.images.float().mean((1, 2, 3)), rtol=1e-3)  # kept as float16
+
+
+class Sides(Teacher):
+    """Its two classes' logits: a pixel at the left edge, another at the right."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([images[:, 0, 0, 0], images[:, 0, -1, 1]], 1).float()
+
+
+def test_a_teacher_answers_for_an_image_and_its_reflection_from_left_to_right():
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    shown = images[:, 0].astype(int)
+    both = np.stack([shown[:, 0, 0] + shown[:, -1, 0], shown[:, -1, 1] + shown[:, 0, 1]], 1)
+    assert (answers(Sides(2, (8, 8, 8)), images) == both.argmax(1)).all()
+    assert (answers(Sides(2, (8, 8, 8), mirror=False), images) == (shown[:, -1, 1] > shown[:, 0, 0])).all()
