@@ -67,6 +67,10 @@ bench-frames: $(STAMP) ## header loss and speed of the frame, into benchmarks/re
 bench-links: $(STAMP) ## accuracy with the estimated BER, into benchmarks/results
 	$(RUN) -m weaklink bench links --json benchmarks/results/links.json $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: $(STAMP) ## time and energy per image on six radio links, into benchmarks/results and docs
+	$(RUN) -m weaklink bench latency --json benchmarks/results/latency.json --docs docs/latency.md $(ARGS)
+
 .PHONY: bench-overload
 bench-overload: $(STAMP) ## answers under ten times the capacity for a minute, into benchmarks/results and docs/operating.md
 	$(RUN) -m weaklink bench overload --json benchmarks/results/overload.json --docs docs/operating.md $(ARGS)

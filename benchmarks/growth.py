@@ -34,7 +34,6 @@ from semantic_codec.errors import ConfigError
 from semantic_codec.report import print_table, results_file, write_json
 from weaklink.v1 import edge_pb2
 
-RESULT = Path(__file__).parent / "results" / "growth.json"
 DEVICES = (1, 100, 1_000, 10_000)
 BUNDLES = (1, 5, 10, 20)
 QUEUE_S = (2.0, 10.0, 30.0)
@@ -186,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue-s", nargs="+", type=float, default=list(QUEUE_S), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each turn of the other rows (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="of the other rows, whose medians count (default: %(default)s)")
-    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows here")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
     if min(*options.devices, options.turns) < 1 or not all(1 <= count <= 63 for count in options.bundles) or options.seconds <= 0:
@@ -202,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for row in part(options, Path(folder))
         ]
     print_table(rows)
-    write_json(options.json, rows, None)
+    if options.json:
+        write_json(options.json, rows, None)
     if options.docs:
         rewrite(options.docs, markdown(rows), "growth")
     return 0

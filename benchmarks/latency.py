@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.latency_tables import markdown, rewrite
-from benchmarks.transfers import REPLY_BYTES, Delivery, best_packet, jpeg_bytes, send_once, send_whole
+from benchmarks.transfers import REPLY_BYTES, Delivery, best_packets, jpeg_bytes, send_once, send_whole
 from codec_training.datasets import data_folder, load_dataset
 from edge_server.engine import Engine, EngineRequest
 from semantic_codec.airtime import Link, find_link
@@ -37,7 +37,6 @@ from semantic_codec.report import read_rows, results_file, write_json
 
 LINKS = ("lora-sf7", "lora-sf9", "lora-sf12", "802154", "ble-1m", "wifi-6m")
 BERS = (0.0, 1e-3, 1e-2, 3e-2, 5e-2, 0.1)
-RESULT = Path(__file__).parent / "results" / "latency.json"
 LOCAL = Path(__file__).parent / "results" / "local.json"
 """What ``codec_training.local`` writes: accuracy of networks on the device, of as many multiply-accumulates as our encoders."""
 
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--instructions", type=int, help="of one encoding, instead of the measured ones")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR files lie (default: $WEAKLINK_DATA, else data)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="also write the rows here")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="also write the rows here")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the tables between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.images, options.edge_runs, options.attempts) < 1 or options.instructions == 0 or not 1 <= options.quality <= 95:
@@ -79,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for link in links for ber in BERS for row in bench.rows(link, ber, answers)]
     text = markdown(rows)
     print(text)
-    write_json(options.json, rows, options.seed)
+    if options.json:
+        write_json(options.json, rows, options.seed)
     if options.docs:
         rewrite(options.docs, text)
     return 0
@@ -220,7 +220,7 @@ class Bench:
         reply_s = link.access_s + link.packet_s(REPLY_BYTES)
         delivery = Delivery(delivery.answer_s + reply_s, delivery.on_air_s, delivery.sent_bytes)
         row = self._row(link, ber, way, float(sizes.mean()), delivery, encodes=False)
-        return row | {"packet_bytes": best_packet(link, int(sizes.mean()), ber), "accuracy_percent": None}
+        return row | {"packet_bytes": float(best_packets(link, sizes, ber).mean()), "accuracy_percent": None}
 
     def _row(self, link: Link, ber: float, way: str, size: float, delivery: Delivery, encodes: bool) -> dict[str, Any]:
         device_s = self._device_s() if encodes else 0.0

@@ -35,7 +35,6 @@ from semantic_codec.bundle import Bundle, find_bundle
 from semantic_codec.errors import ConfigError, Unavailable
 from semantic_codec.report import NOT_MEASURED, print_table, read_rows, results_file, write_json
 
-RESULT = Path(__file__).parent / "results" / "overload.json"
 DOORS = {"grpc": "gRPC calls", "stream": "gRPC streams", "http": "HTTP", "udp": "UDP"}
 UNDER_WAY = 256  # requests while the capacity is measured: some batches' worth
 RAMP_S, TAIL_S = 3.0, 3.0  # of a load, before and after what is counted: thousands of connections take a while to open
@@ -253,21 +252,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="of overload (default: %(default)g)")
     parser.add_argument("--capacity-seconds", type=float, default=5, metavar="S", help="of each measurement of the capacity (default: %(default)g)")
     parser.add_argument("--devices", type=int, default=16, metavar="N", help="that send too many frames (default: %(default)s)")
-    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows here, beside those of what is not measured now")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="renew the table between the marks of this page")
     options = parser.parse_args(argv)
     if min(options.times, options.seconds, options.capacity_seconds, options.devices) <= 0:
         raise ConfigError("a number is negative or 0", allowed="above 0", fix="correct it")
     bundles = [find_bundle(name) for name in options.bundles]
     names = [bundle.manifest.name for bundle in bundles]
-    rows = kept_rows(options.json, lambda row: row["door"] in options.doors and row["bundle"] in names)
+    rows = kept_rows(options.json, lambda row: row["door"] in options.doors and row["bundle"] in names) if options.json else []
     with tempfile.TemporaryDirectory() as folder:
         for bundle in bundles:
             for door in options.doors:
                 rows.append(measure(door, bundle, options, Path(folder, "log")))
                 print_table(rows[-1:], COLUMNS)
                 rows.sort(key=lambda row: (row["bundle"], list(DOORS).index(row["door"])))
-                write_json(options.json, rows, seed=0)  # after each row: what is measured is not lost
+                if options.json:  # after each row: what is measured is not lost
+                    write_json(options.json, rows, seed=0)
     if options.docs:
         rewrite(options.docs, markdown(rows), "overload")
     return 0

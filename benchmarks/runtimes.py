@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from semantic_codec.bundle import Bundle, find_bundle, load_recording
 from semantic_codec.errors import ConfigError
 from semantic_codec.report import print_table, results_file, write_json
 
-RESULT = Path(__file__).parent / "results" / "runtimes.json"
 BATCHES = (1, 8, 64)
 BERS = (0.0, 1e-2, 5e-2, 0.1)
 REFERENCE = "eager"
@@ -87,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=200, help="timed batches per size (default: 200)")
     parser.add_argument("--images", type=int, default=4000, help="images for accuracy and differences (default: 4000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bit flips (default: 0)")
-    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="also write the table here")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="also write the table here")
     options = parser.parse_args(argv)
     if options.repeats < 1 or options.images < max(BATCHES) or options.threads < 1:
         raise ConfigError(
@@ -104,5 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     ]
     print_table(rows)
-    write_json(options.json, rows, options.seed)
+    if options.json:
+        write_json(options.json, rows, options.seed)
     return 0

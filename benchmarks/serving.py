@@ -49,7 +49,6 @@ from semantic_codec.frame import encode_frame
 from semantic_codec.header import Header
 from semantic_codec.report import print_table, read_rows, results_file, write_json
 
-RESULT = Path(__file__).parent / "results" / "serving.json"
 CONCURRENCY = (1, 8, 64, 256)
 LOADS_PERCENT = (25, 50, 75, 90)
 UDP_BERS = (0.0, 0.01)
@@ -244,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="compute threads of each (default: %(default)s)")
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="python of an environment with benchmarks/rivals-requirements.txt; without it the rivals are not measured")
     parser.add_argument("--seed", type=int, default=0, help="of arrival times and bit flips (default: %(default)s)")
-    parser.add_argument("--json", type=results_file, default=str(RESULT), metavar="FILE", help="write the rows here (default: %(default)s)")
+    parser.add_argument("--json", type=results_file, metavar="FILE", help="write the rows here, beside those of what is not measured now")
     parser.add_argument("--docs", type=Path, metavar="FILE", help=f"renew the table between the marks of this page: closed loops of {CAPACITY_AT}")
     options = parser.parse_args(argv)
     if min(options.concurrency, default=0) < 1 or options.seconds <= 0 or not all(0 < load < 100 for load in options.loads_percent):
@@ -256,13 +255,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     h2load.find()
     bundles = [find_bundle(name) for name in options.bundles]
     bench = Bench(options.concurrency, options.loads_percent, options.seconds, options.warm_up_s, options.seed)
-    rows = kept_rows(options.json, options.servers, [bundle.manifest.name for bundle in bundles])
+    rows = kept_rows(options.json, options.servers, [bundle.manifest.name for bundle in bundles]) if options.json else []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.servers:
             for row in _measure(name, options, bundles, bench, Path(folder)):
                 rows.append(row)
                 print_table([row], COLUMNS)
-            write_json(options.json, rows, options.seed)  # after each server: what is measured is not lost
+            if options.json:  # after each server: what is measured is not lost
+                write_json(options.json, rows, options.seed)
     print_table(rows, COLUMNS)
     if options.docs:
         rewrite(options.docs, markdown(rows, CAPACITY_AT), "serving")

@@ -1,7 +1,7 @@
 """Sending over a link that flips bits: how long until the answer is there, and how long the radio sends meanwhile.
 
 Two ways. *Whole*: packets with a CRC, each sent again until it and its acknowledgement arrive unhurt, in packets of the
-size that takes the least time on average. *Once*: one raw frame that need not be unhurt, sent again only if no reply
+size that takes the least time on average for that message. *Once*: one raw frame that need not be unhurt, sent again only if no reply
 comes. Attempts are independent, errors too; each is given `attempts` tries, then the image is lost.
 """
 
@@ -16,7 +16,6 @@ from PIL import Image
 
 from semantic_codec.airtime import Link
 
-PACKET_BYTES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2304)
 REPLY_BYTES = 18
 LEAST_SUCCESS = 1e-12  # below it no packet arrives within any bound that is allowed here, and draws would overflow
 
@@ -40,15 +39,25 @@ def attempt_s(link: Link, payload_bytes: int) -> float:
     return link.access_s + link.packet_s(payload_bytes) + link.acknowledgement_s()
 
 
-def best_packet(link: Link, total_bytes: int, ber: float) -> int:
-    """Payload bytes per packet with the least expected time for `total_bytes`."""
-    sizes = sorted({min(size, link.most_bytes) for size in PACKET_BYTES})
-    log_seconds = [
-        math.log(math.ceil(total_bytes / size) * attempt_s(link, size))
-        - (8 * (size + link.checked_bytes) + link.acknowledgement_bits) * math.log1p(-ber)
-        for size in sizes
-    ]
-    return sizes[int(np.argmin(log_seconds))]
+def best_packets(link: Link, sizes: np.ndarray, ber: float) -> np.ndarray:
+    """Payload bytes per packet with the least expected time for each message of `sizes` bytes, int (N,)."""
+    packets = np.arange(1, min(int(sizes.max()), link.most_bytes) + 1)
+    seconds = np.array([attempt_s(link, int(size)) for size in packets])
+    log_success = (8 * (packets + link.checked_bytes) + link.acknowledgement_bits) * math.log1p(-ber)
+    return cheapest_packets(sizes, np.log(seconds) - log_success)[0]
+
+
+def cheapest_packets(sizes: np.ndarray, log_costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How to cut messages of `sizes` bytes, int (N,): bytes per packet, int (N,), and the log of what the message then costs.
+
+    log_costs: of packets of 1, 2, ... bytes, which is as large as they may be; logs, as whole images over bad links overflow.
+    """
+    values, inverse = np.unique(sizes, return_inverse=True)
+    whole, rest = np.divmod(values[:, None], np.arange(1, len(log_costs) + 1))
+    log_whole = np.log(whole, where=whole > 0, out=np.full(whole.shape, -np.inf))
+    costs = np.logaddexp(log_whole + log_costs, np.where(rest > 0, log_costs[rest - 1], -np.inf))
+    best = costs.argmin(axis=1)
+    return (best + 1)[inverse], costs.min(axis=1)[inverse]
 
 
 def send_whole(
@@ -56,12 +65,12 @@ def send_whole(
 ) -> Delivery:
     """Messages of `sizes` bytes, int (N,), each in packets that are repeated until whole.
 
-    packet_bytes: None takes the best for the mean size.
+    packet_bytes: None takes the best for each message.
     """
-    most = packet_bytes or best_packet(link, int(sizes.mean()), ber)
+    most = best_packets(link, sizes, ber) if packet_bytes is None else np.full(len(sizes), packet_bytes)
     counts = -(-sizes // most)
-    place = np.arange(counts.max())
-    length = np.clip(sizes[:, None] - place * most, 0, most)  # (N, packets); 0: no such packet
+    most = most[:, None]
+    length = np.clip(sizes[:, None] - np.arange(counts.max()) * most, 0, most)  # (N, packets); 0: no such packet
     values, inverse = np.unique(length, return_inverse=True)
     inverse = inverse.reshape(length.shape)
     success = np.array([packet_success(link, int(size), ber) for size in values])[inverse]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from benchmarks.transfers import cheapest_packets
+
 WEBP_HEADER = 12 + 8 + 10  # RIFF, chunk header, frame tag with start code and size
 
 
@@ -83,14 +85,5 @@ def whole_bytes(sizes: np.ndarray, ber: float, header: int, check: int = 2) -> n
     the part has the length that needs the fewest bytes. In the sender's favour: headers and acknowledgements always arrive,
     and cost nothing beyond the header.
     """
-    best = np.full(len(sizes), np.inf)
-    for part in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096):
-        whole, rest = np.divmod(sizes, part)
-        lasts = np.where(rest > 0, header + rest + check, 0) * _tries(rest + check, ber)
-        best = np.minimum(best, np.where(whole > 0, whole * (header + part + check) * _tries(part + check, ber), 0) + lasts)
-    return best
-
-
-def _tries(size: np.ndarray | int, ber: float) -> np.ndarray:
-    """How often ``size`` bytes are sent until they arrive unhurt, on average; bounded, as it would overflow."""
-    return np.exp(np.minimum(-8.0 * size * np.log1p(-ber), 600.0))
+    checked = np.arange(1, sizes.max() + 1) + check
+    return np.exp(cheapest_packets(sizes, np.log(header + checked) - 8 * checked * np.log1p(-ber))[1])
