@@ -14,10 +14,10 @@ from pathlib import Path
 
 import uvicorn
 
-from channel_emulator.address import Address
 from channel_emulator.control_api import create_app, own_names
 from channel_emulator.emulator import Emulator
 from channel_emulator.udp_proxy import bind_error, resolve
+from semantic_codec.address import Address
 from semantic_codec.errors import ConfigError, WeaklinkError
 from semantic_codec.open_files import raise_open_files
 

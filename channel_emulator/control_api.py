@@ -14,10 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from channel_emulator.address import Address
 from channel_emulator.channels import CHANNELS
 from channel_emulator.emulator import Emulator
 from channel_emulator.metrics import LinkCollector
+from semantic_codec.address import Address
 from semantic_codec.errors import WeaklinkError
 from semantic_codec.web_pages import refuse_pages
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterable, AsyncIterator
 import grpc
 from google.protobuf.message import DecodeError
 
-from channel_emulator.address import Address
 from channel_emulator.bitstream_damage import damaged_request
 from channel_emulator.link import Link
 from channel_emulator.timeline import Timeline
 from channel_emulator.udp_proxy import bind_error, resolve
+from semantic_codec.address import Address
 from weaklink.v1 import edge_pb2
 
 INFER = "/weaklink.v1.EdgeInference/Infer"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from channel_emulator.address import Address
 from channel_emulator.chain import DIRECTIONS, Chain
 from channel_emulator.channels import BitChannel, Transmission, channel_settings
 from channel_emulator.settings import LinkSettings, parse_change
+from semantic_codec.address import Address
 
 SHOWN_DEVICES = 100
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from channel_emulator.address import Address
 from channel_emulator.link import Link
 from channel_emulator.timeline import Timeline
 from channel_emulator.udp_proxy import bind_error, resolve
+from semantic_codec.address import Address
 
 PIECE_BYTES = 64
 """Bytes that pass the channels together: few, so that a slow `rate` lets them through as a UART does, not in lumps."""

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from channel_emulator import checks
-from channel_emulator.address import Address, parse_address
 from channel_emulator.chain import DIRECTIONS, build_channels
 from channel_emulator.channels import Channel
+from semantic_codec.address import Address, parse_address
 from semantic_codec.errors import ConfigError
 
 KINDS = ("udp", "serial", "grpc")

@@ -10,9 +10,9 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
-from channel_emulator.address import Address
 from channel_emulator.channels import Transmission
 from channel_emulator.link import Link
+from semantic_codec.address import Address
 from semantic_codec.errors import AlreadyExists, ConfigError, Unavailable
 
 # Frames taken per wake-up: enough to keep up in bursts, few enough to let timers and the control API run between.

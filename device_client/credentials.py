@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from device_client.transports import split_address
+from semantic_codec.address import parse_address
 from semantic_codec.errors import ConfigError
 from semantic_codec.key_file import read_secret
 
@@ -32,7 +32,7 @@ class Credentials:
 
     def open_channel(self, address: str) -> grpc.Channel:
         """Channel to "HOST:PORT"; reconnects within 2 s of the edge's return. ConfigError: a file cannot be used."""
-        split_address(address)
+        parse_address("the address", address)
         # Devices sit on the edge's own network: an HTTP proxy from the environment is never the way there.
         options = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 2000)]
         if self.ca is None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from device_client.frame_transport import FrameLine, FrameTransport, unreachable
 from device_client.messages import Answer
-from device_client.transports import split_address
 from device_client.wire import Wire
+from semantic_codec.address import parse_address
 from semantic_codec.errors import ConfigError, WeaklinkError
 from semantic_codec.reply import Reply
 from semantic_codec.serial_framing import SerialReceiver, add_sync
@@ -116,7 +116,8 @@ class _SocketLine(_SerialLine):
 
     def _open(self) -> None:
         self.socket = None
-        self.socket = socket.create_connection(split_address(self.address), self.timeout_s)
+        place = parse_address("the address", self.address)
+        self.socket = socket.create_connection((place.host, place.port), self.timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _is_open(self) -> bool:

@@ -52,16 +52,6 @@ def create_transport(name: str, address: str, **settings) -> Transport:
     return getattr(importlib.import_module(module), kind)(address, **settings)
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """"HOST:PORT" or "[IPv6]:PORT" -> (host, port); :class:`ConfigError` otherwise."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise ConfigError(
-            f"the address is {address!r}", allowed="HOST:PORT with a port from 1 to 65535", fix="give 127.0.0.1:50052"
-        )
-    return host.strip("[]"), int(port)
-
-
 def check_patience(timeout_s: float, retries: int) -> None:
     """:class:`ConfigError` where a transport could wait forever or not at all."""
     if not 0 < timeout_s <= MOST_PATIENCE_S:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from device_client.frame_transport import FrameLine, FrameTransport, unreachable
 from device_client.messages import Answer
-from device_client.transports import split_address
 from device_client.wire import Wire
+from semantic_codec.address import parse_address
 from semantic_codec.errors import WeaklinkError
 
 LARGEST_REPLY = 2048
@@ -65,9 +65,9 @@ class _UdpLine(FrameLine):
 
 
 def _connect(address: str) -> socket.socket:
-    host, port = split_address(address)
+    place = parse_address("the address", address)
     try:
-        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, _, _, _, target = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_DGRAM)[0]
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.connect(target)
     except (OSError, UnicodeError) as error:  # UnicodeError: what no host name looks like, as a..b

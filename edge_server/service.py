@@ -32,8 +32,10 @@ class EdgeService:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def feedback(self, request: edge_pb2.FeedbackRequest | WeaklinkError, context: grpc.aio.ServicerContext):
+        if isinstance(request, WeaklinkError):
+            self._judge.refuse()
+            await abort(context, request)
         try:
-            request = checked(request)
             verdict = self._judge.judge(
                 request.device, request.sequence, request.codec, request.task, request.true_class
             )

@@ -13,9 +13,9 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from channel_emulator.__main__ import ControlServer
-from channel_emulator.address import Address
 from channel_emulator.control_api import create_app, own_names
 from channel_emulator.control_client import format_channels, main, parse_channel
+from semantic_codec.address import Address
 from semantic_codec.errors import InvalidRequest
 
 FRAME = bytes(range(50))

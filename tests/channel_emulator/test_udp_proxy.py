@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from channel_emulator.address import Address
 from channel_emulator.link import bit_errors
 from channel_emulator.udp_proxy import UdpProxy
+from semantic_codec.address import Address
 from semantic_codec.errors import AlreadyExists, ConfigError, Unavailable
 from tests.channel_emulator.conftest import EchoUpstream
 

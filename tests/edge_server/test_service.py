@@ -380,13 +380,14 @@ async def test_feedback_becomes_accuracy(bundle_root: Path):
             ({"true_class": 10}, "INVALID_ARGUMENT"),
             ({"task": "smell"}, "INVALID_ARGUMENT"),
             ({"codec": "x"}, "NOT_FOUND"),
+            ({"device": "x" * 70_000}, "RESOURCE_EXHAUSTED"),  # more than a message may have: not even read
         ):
             assert (await refused(feedback(**fields))).code().name == status
         counted = {
             outcome: sample(server, "weaklink_feedback_total", outcome=outcome)
             for outcome in ("ok", "repeated", "unknown", "invalid")
         }
-        assert counted == {"ok": 2, "repeated": 1, "unknown": 2, "invalid": 3}
+        assert counted == {"ok": 2, "repeated": 1, "unknown": 2, "invalid": 4}
         for task, correct in (("shape", 1), ("colour", 0)):
             labels = {"codec": "toy", "task": task, "ber_bucket": "5e-2"}
             assert sample(server, "weaklink_predictions_total", **labels) == 1

@@ -60,7 +60,7 @@ class StreamTransport(Transport):
     """A UART, or another stream whose `read(n)` gives None or b"" while there is nothing to read.
 
     Each frame follows the sync word FA F3 20. One that arrives damaged is recognised in up to 5 wrong bits of 24, and
-    nothing is escaped, so neither flipped bits nor lost bytes cost more than the frame that they fall in.
+    nothing is escaped, so flipped bits cost no more than the frame that they fall in, lost bytes seldom the next, too.
 
     StreamTransport(machine.UART(1, 57600, timeout=0))
     """

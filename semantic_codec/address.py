@@ -1,4 +1,4 @@
-"""Addresses as people write them: host:port, [ipv6]:port."""
+"""Addresses as people write them: HOST:PORT, [IPv6]:PORT."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_address(where: str, text: object, *, lowest_port: int = 1) -> Address:
     if not (colon and host and lowest_port <= number <= 65_535):
         raise ConfigError(
             f"{where} is {text!r}",
-            allowed=f"host:port or [ipv6]:port, port {lowest_port} to 65535",
+            allowed=f"HOST:PORT or [IPv6]:PORT, port {lowest_port} to 65535",
             fix="write it as 127.0.0.1:50052",
         )
     return Address(host, number)
