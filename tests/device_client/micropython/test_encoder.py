@@ -17,7 +17,8 @@ from semantic_codec.encoder_format import ADD_KEPT, FULL, KEEP_INPUT, RELU, Enco
 from tests.device_client.micropython.conftest import install_bundle
 from tests.device_client.micropython.compiler import compile_package
 from tests.device_client.micropython.interpreters import PART
-from tests.semantic_codec.test_encoder import golden_images, programs, three_bit_codec
+from tests.device_client.stm32.programs import any_programs
+from tests.semantic_codec.test_encoder import golden_images, three_bit_codec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LARGEST_HEAP = 64 * 1024
@@ -114,7 +115,7 @@ except BundleError as problem:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(programs(), st.integers(0, 2**32 - 1))
+@given(any_programs(), st.integers(0, 2**32 - 1))
 def test_any_program_and_image(board_module, tmp_path, program, seed):
     (tmp_path / "encoder.bin").write_bytes(program.to_bytes())
     image = np.random.default_rng(seed).integers(0, 256, (1, program.height, program.width, 3)).astype(np.uint8)
