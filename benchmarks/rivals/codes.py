@@ -20,6 +20,9 @@ from semantic_codec.header_code import HeaderCode
 CLASSES = 16
 """How many degrees of trust a decoder tells apart at most."""
 
+MOST_RATIO = 20.0
+"""The log-likelihood ratio of a bit that is certain."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -44,7 +47,6 @@ class Ldpc5g:
     decodes_words = True
     ITERATIONS = (3, 8, 20)
     BATCH = 200  # words at a time: their messages stay in the cache
-    MOST = 20.0  # log-likelihood ratio of a bit that is certain
 
     def __init__(self, info_bits: int, coded_bits: int):
         try:
@@ -62,7 +64,7 @@ class Ldpc5g:
         # Parity bits that are not sent hang on one check each beyond the core of four: they and it tell nothing.
         columns = max(self._parity.stop, first_parity + 4 * self._encoder.z)
         self._checks = self._encoder.pcm[: columns - first_parity, :columns].astype(np.int32)
-        self._decoder = LDPCBPDecoder(self._checks, cn_update="boxplus", hard_out=False, llr_max=self.MOST, device="cpu")
+        self._decoder = LDPCBPDecoder(self._checks, cn_update="boxplus", hard_out=False, llr_max=MOST_RATIO, device="cpu")
         places = np.arange(info_bits) - self._hidden
         self.places = np.maximum(places, -1)[::-1]
 
@@ -73,8 +75,7 @@ class Ldpc5g:
             return self._encoder(torch.from_numpy(info[:, ::-1].astype(np.float32))).numpy().astype(np.uint8)
 
     def decode(self, received: np.ndarray, erased: np.ndarray, ber: float) -> Decoded:
-        ratio = min(self.MOST, np.log((1 - ber) / ber)) if ber else self.MOST
-        soft = np.where(erased, 0, (2.0 * received - 1) * ratio).astype(np.float32)
+        soft = likelihood_ratios(received, erased, ber)
         means = np.empty((len(received), self.info_bits), np.float32)
         trust = np.empty(len(received), np.int64)
         for start in range(0, len(soft), self.BATCH):
@@ -96,7 +97,7 @@ class Ldpc5g:
         sent_info = self.info_bits - self._hidden
         whole = np.zeros((len(soft), self._checks.shape[1]), np.float32)
         whole[:, self._hidden : self.info_bits] = soft[:, :sent_info]
-        whole[:, self.info_bits : self._encoder.k_ldpc] = -self.MOST  # filler bits are 0
+        whole[:, self.info_bits : self._encoder.k_ldpc] = -MOST_RATIO  # filler bits are 0
         whole[:, self._parity] = soft[:, sent_info:]
         with torch.inference_mode():
             ratios = self._decoder(torch.from_numpy(whole), num_iter=iterations).numpy()
@@ -149,7 +150,6 @@ class Repetition:
 
     name = "repetition"
     decodes_words = False
-    MOST = Ldpc5g.MOST
 
     def __init__(self, info_bits: int, coded_bits: int):
         self.info_bits, self.coded_bits = info_bits, coded_bits
@@ -160,13 +160,18 @@ class Repetition:
         return info[:, self._taken]
 
     def decode(self, received: np.ndarray, erased: np.ndarray, ber: float) -> Decoded:
-        ratio = min(self.MOST, np.log((1 - ber) / ber)) if ber else self.MOST
-        soft = np.where(erased, 0, (2.0 * received - 1) * ratio).astype(np.float32)
+        soft = likelihood_ratios(received, erased, ber)
         ratios = np.zeros((len(received), self.info_bits), np.float32)
         for start in range(0, self.coded_bits, self.info_bits):
             arrival = soft[:, start : start + self.info_bits]
             ratios[:, : arrival.shape[1]] += arrival
         return Decoded((ratios > 0).astype(np.uint8), np.zeros(len(received), np.int64), np.tanh(ratios / 2))
+
+
+def likelihood_ratios(received: np.ndarray, erased: np.ndarray, ber: float) -> np.ndarray:
+    """Log-likelihood ratios float32 (N, n) of bits uint8 (N, n), above 0 where a 1 is likelier, 0 where ``erased``."""
+    ratio = min(MOST_RATIO, np.log((1 - ber) / ber)) if ber else MOST_RATIO
+    return np.where(erased, 0, (2.0 * received - 1) * ratio).astype(np.float32)
 
 
 CODES = {code.name: code for code in (Ldpc5g, TailBiting, Repetition)}
